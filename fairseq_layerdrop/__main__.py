@@ -1,0 +1,5 @@
+"""``python -m fairseq_layerdrop`` is ``fairseq-layerdrop``."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,21 @@
+"""Entry point of ``fairseq-layerdrop``."""
+
+import argparse
+
+from . import describe, user_dir
+
+VERBS = {"describe": describe, "user-dir": user_dir}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one verb. A user's mistake ends the program with one line and exit status 1, or 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="fairseq-layerdrop", description="Train with LayerDrop in fairseq, prune to any depth.", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name, verb in VERBS.items():
+        verb_parser = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
+        verb.add_arguments(verb_parser)
+        verb_parser.set_defaults(run=verb.run)
+    args = parser.parse_args(argv)
+    args.run(args)

@@ -1,0 +1,1 @@
+"""Raw benchmarks -> text files that fairseq-preprocess takes."""

@@ -1,0 +1,119 @@
+"""Quality and time at each depth, of several models: a table and a picture from logs of fairseq-generate.
+
+``python -m fairseq_layerdrop.evaluation.depth_table --reference REF --out OUT DIR …`` takes for each model a folder of logs,
+one a pruned depth, and writes OUT.json, OUT.md and OUT.png. A folder's name is its model's.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .bleu import detokenised_bleu
+from .generation_log import LogError, read_generation_log
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one depth.
+
+    Attributes:
+        model: the model's name.
+        kept: the kept layers in words.
+        depth: number of kept layers, of all stacks together.
+        parameters: number of parameters.
+        bleu: detokenised sacreBLEU, in percent.
+        seconds: time spent generating.
+    """
+
+    model: str
+    kept: str
+    depth: int
+    parameters: int
+    bleu: float
+    seconds: float
+
+
+def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], str]:
+    """The rows of all logs in *folders*, deepest first, and sacreBLEU's signature.
+
+    Raises:
+        LogError: a folder has no logs, or a log isn't of a pruned, finished run over all *references*.
+    """
+    rows, signature = [], ""
+    for folder in folders:
+        logs = sorted(folder.glob("*.log"))
+        if not logs:
+            raise LogError(f"no logs in {folder}")
+        for path in logs:
+            log = read_generation_log(path)
+            if log.kept is None:
+                raise LogError(f"{path} is of a run without --prune-layers")
+            if len(log.hypotheses) != len(references):
+                raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(references)} references")
+            bleu = detokenised_bleu(log.hypotheses, references)
+            signature = bleu.signature
+            depth = sum(int(kept) for kept in re.findall(r"(\d+) of \d+ layers", log.kept))
+            rows.append(Row(folder.name, log.kept, depth, log.parameters, bleu.score, log.seconds))
+    return sorted(rows, key=lambda row: -row.depth), signature
+
+
+def to_markdown(rows: list[Row], signature: str) -> str:
+    """A Markdown table with one line a depth and the models side by side."""
+    models = list(dict.fromkeys(row.model for row in rows))
+    lines = [
+        "| kept | parameters | " + " | ".join(f"{model}: BLEU | seconds" for model in models) + " |",
+        "|---|---:|" + "---:|---:|" * len(models),
+    ]
+    for kept in dict.fromkeys(row.kept for row in rows):
+        of_depth = {row.model: row for row in rows if row.kept == kept}
+        cells = [kept, f"{next(iter(of_depth.values())).parameters:,}"]
+        for model in models:
+            row = of_depth.get(model)
+            cells += [f"{row.bleu:.1f}", f"{row.seconds:.1f}"] if row else ["", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\nsacreBLEU {signature}\n"
+
+
+def draw(rows: list[Row], title: str, path: Path) -> None:
+    """Draw BLEU over the number of kept layers, one curve a model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for model, marker in zip(dict.fromkeys(row.model for row in rows), "os^D"):
+        curve = [row for row in rows if row.model == model]
+        axes.plot([row.depth for row in curve], [row.bleu for row in curve], marker=marker, label=model)
+    axes.set(xlabel="layers kept at inference", ylabel="BLEU", title=title, ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.invert_xaxis()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--reference", type=Path, required=True, help="reference translations, one a line")
+    parser.add_argument("--out", type=Path, required=True, help="where to write: OUT.json, OUT.md, OUT.png")
+    parser.add_argument("--title", default="", help="title of the picture")
+    args = parser.parse_args()
+    references = args.reference.read_text(encoding="utf-8").splitlines()
+    rows, signature = measure(args.folders, references)
+    table = to_markdown(rows, signature)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{args.out}.json").write_text(
+        json.dumps({"signature": signature, "rows": [asdict(row) for row in rows]}, indent=2) + "\n", encoding="utf-8"
+    )
+    Path(f"{args.out}.md").write_text(table, encoding="utf-8")
+    draw(rows, args.title, Path(f"{args.out}.png"))
+    print(f"\n{table}\ntable: {args.out}.md, {args.out}.json\npicture: {args.out}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Models that are registered with fairseq."""
+
+from .layerdrop_transformer import LayerDropTransformerModel
+from .layerdrop_transformer_lm import LayerDropTransformerLanguageModel
+
+__all__ = ["LayerDropTransformerLanguageModel", "LayerDropTransformerModel"]

@@ -1,0 +1,55 @@
+"""Building a pruned model in place of the full one."""
+
+import logging
+import types
+
+from ..plan import Plan, PruneSpec
+from .config import model_depths, prune_config
+from .state import slice_state_dict, state_depths
+
+logger = logging.getLogger(__name__)
+
+
+def _load_sliced(self, state_dict, *args, **kwargs):
+    plan: Plan = self.prune_plan
+    depths = state_depths(state_dict)
+    if depths == plan.full_depths or depths != plan.kept_depths:
+        full = state_dict
+        state_dict = slice_state_dict(full, plan)
+        after = sum(parameter.numel() for parameter in self.parameters())
+        # Pruning only takes keys away, and renames others: what is missing is what was dropped.
+        dropped = sum(v.numel() for v in full.values()) - sum(v.numel() for v in state_dict.values())
+        logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
+    return type(self).load_state_dict(self, state_dict, *args, **kwargs)
+
+
+def slice_on_load(model, plan: Plan) -> None:
+    """Let *model*, built at the depth after *plan*, load state dicts of the full model by slicing them.
+
+    fairseq's ``load_state_dict`` first upgrades old keys in a walk over the model; slicing must come before, so it
+    can't be one of torch's hooks. A state dict that has the pruned depth already (a resumed training) is loaded as it is.
+    The method is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
+    """
+    model.prune_plan = plan
+    model.load_state_dict = types.MethodType(_load_sliced, model)
+
+
+def build_pruned(build_model, cfg, spec: PruneSpec):
+    """Build the model that *cfg* describes, pruned.
+
+    Args:
+        build_model: function from a model configuration to a model.
+        cfg: configuration of the full model; isn't changed.
+        spec: what to keep of it.
+
+    Returns:
+        the small model, which slices a full checkpoint when it loads one; its plan is its ``prune_plan``.
+
+    Raises:
+        PlanError: *spec* doesn't fit the model.
+        ConfigError: *cfg* tells of no depth.
+    """
+    plan = spec.resolve(model_depths(cfg))
+    model = build_model(prune_config(cfg, plan))
+    slice_on_load(model, plan)
+    return model

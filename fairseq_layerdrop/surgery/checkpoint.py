@@ -1,0 +1,62 @@
+"""Reading fairseq checkpoints safely."""
+
+import argparse
+import pickle
+from pathlib import Path
+
+import torch
+
+from ..plan import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, broken, unsafe or not fairseq's."""
+
+
+def allow_fairseq_types() -> None:
+    """Let torch's weights-only unpickler build the one type beyond torch's own that fairseq puts into checkpoints.
+
+    fairseq calls :func:`torch.load` without ``weights_only``, so torch >= 2.6 uses that unpickler, which by itself refuses
+    the :class:`argparse.Namespace` of the model's configuration. A namespace only holds attributes; loading stays safe.
+    """
+    if hasattr(torch.serialization, "add_safe_globals"):  # torch >= 2.4
+        torch.serialization.add_safe_globals([argparse.Namespace])
+
+
+def load_checkpoint(path) -> dict:
+    """Load a fairseq checkpoint with tensors on the CPU, mapped from the file where its format allows.
+
+    Args:
+        path: a ``.pt`` file.
+
+    Returns:
+        the checkpoint as written, with at least ``model`` (the state dict) and ``args`` or ``cfg``.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, it holds objects other than data and so might run code
+            when loaded, or it isn't a fairseq checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    allow_fairseq_types()
+    try:
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise CheckpointError(
+                f"{path} holds more than tensors and settings, and loading it could run code; refused"
+            ) from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint or not ({"args", "cfg"} & checkpoint.keys()):
+        raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
+    return checkpoint

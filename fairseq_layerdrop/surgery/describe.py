@@ -1,0 +1,69 @@
+"""What a checkpoint holds, read off its settings and its state dict without building the model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from .state import layer_of, state_depths
+
+# Entries of fairseq's state dicts that are buffers, by the last part of their names.
+_BUFFERS = {"version", "_float_tensor", "num_updates"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``fairseq-layerdrop describe`` tells.
+
+    Attributes:
+        architecture: name of the model's architecture.
+        task: name of the task it was trained for.
+        depths: number of layers of each stack, counted in the state dict.
+        layerdrop: LayerDrop rate of each stack while training.
+        parameters: number of parameters in all, those that several names share counted once.
+        parameters_by_part: the same by part: ``embeddings and output``, and each stack's ``layers``.
+        updates: number of training updates; None where the checkpoint doesn't tell.
+    """
+
+    architecture: str
+    task: str
+    depths: dict[str, int]
+    layerdrop: dict[str, float]
+    parameters: int
+    parameters_by_part: dict[str, int]
+    updates: int | None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def _settings(checkpoint: Mapping, part: str) -> dict:
+    """The settings of ``model`` or ``task`` as a dictionary, from new checkpoints (``cfg``) and old ones (``args``)."""
+    cfg = checkpoint.get("cfg")
+    settings = cfg[part] if cfg else checkpoint["args"]
+    return dict(settings) if isinstance(settings, Mapping) else vars(settings)
+
+
+def describe(checkpoint: Mapping) -> Description:
+    """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it."""
+    model = _settings(checkpoint, "model")
+    task = _settings(checkpoint, "task")
+    depths = state_depths(checkpoint["model"])
+    parts: dict[str, int] = {}
+    seen = set()
+    for key, tensor in checkpoint["model"].items():
+        identity = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        if key.rpartition(".")[2] in _BUFFERS or identity in seen:
+            continue
+        seen.add(identity)
+        layer = layer_of(key)
+        part = f"{layer[0]} layers" if layer else "embeddings and output"
+        parts[part] = parts.get(part, 0) + tensor.numel()
+    history = checkpoint.get("optimizer_history") or [{}]
+    return Description(
+        architecture=model.get("_name") or model.get("arch") or "unknown",
+        task=task.get("_name") or task.get("task") or "unknown",
+        depths=depths,
+        layerdrop={stack: float(model.get(f"{stack}_layerdrop") or 0) for stack in depths},
+        parameters=sum(parts.values()),
+        parameters_by_part=parts,
+        updates=history[-1].get("num_updates"),
+    )

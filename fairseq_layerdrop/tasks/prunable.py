@@ -1,0 +1,117 @@
+"""What fairseq tasks need to take ``--prune-layers``."""
+
+import functools
+import logging
+from dataclasses import field
+
+from fairseq import checkpoint_utils
+from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
+from omegaconf import OmegaConf, open_dict
+
+from ..plan import UserError, parse
+from ..surgery import build_pruned, set_depths
+
+logger = logging.getLogger(__name__)
+
+# Stock task -> ours, filled by `prunable_version_of`.
+_VERSIONS: dict[str, str] = {}
+
+
+def prune_layers_field():
+    """The configuration field behind ``--prune-layers``, for a task's dataclass."""
+    return field(
+        default=None,
+        metadata={
+            "help": "keep only some layers of the model, for instance decoder=keep:3@every_other or "
+            "encoder=drop:4,5/decoder=keep:0,2,4 (counted from 0)"
+        },
+    )
+
+
+def _complete_architecture(cfg) -> None:
+    """Fill in what the architecture leaves to defaults, as fairseq does when it builds the model."""
+    name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+    if name in ARCH_CONFIG_REGISTRY and name not in MODEL_DATACLASS_REGISTRY:
+        if OmegaConf.is_config(cfg):
+            with open_dict(cfg):
+                ARCH_CONFIG_REGISTRY[name](cfg)
+        else:
+            ARCH_CONFIG_REGISTRY[name](cfg)
+
+
+class PrunableTask:
+    """Mixed into a fairseq task, before it among the bases: its models are built and loaded pruned.
+
+    The task's configuration has a field ``prune_layers`` (see :func:`prune_layers_field`).
+    """
+
+    @classmethod
+    def setup_task(cls, cfg, **kwargs):
+        if cfg.prune_layers is not None:
+            parse(cfg.prune_layers)  # tell of mistakes before any data is read
+        return super().setup_task(cfg, **kwargs)
+
+    @property
+    def _settings(self):
+        return self.cfg or self.args  # legacy tasks keep their configuration in the latter
+
+    def build_model(self, cfg, from_checkpoint=False):
+        """Build the model, pruned where ``prune_layers`` asks for it.
+
+        With *from_checkpoint* the caller's configuration stays as it is. Otherwise a training begins, of the small model:
+        its configuration is then made to say so, since fairseq saves it with each checkpoint.
+
+        Raises:
+            PlanError: the plan doesn't fit the model.
+        """
+
+        def build(model_cfg):
+            return super(PrunableTask, self).build_model(model_cfg, from_checkpoint)
+
+        if self._settings.prune_layers is None:
+            return build(cfg)
+        _complete_architecture(cfg)
+        model = build_pruned(build, cfg, parse(self._settings.prune_layers))
+        if not from_checkpoint:
+            set_depths(cfg, model.prune_plan)
+            run = self._settings._get_parent()
+            if run is not None:
+                run.task.prune_layers = None
+            logger.info(f"training a pruned model: {model.prune_plan}")
+        return model
+
+
+def prunable_version_of(stock: str, ours: str) -> None:
+    """Note that our task *ours* takes the place of *stock* where a checkpoint of the latter is to be pruned."""
+    _VERSIONS[stock] = ours
+
+
+def _prunable(name: str) -> str:
+    if name not in _VERSIONS.values() and name not in _VERSIONS:
+        raise UserError(f"prune_layers works with the tasks {', '.join(_VERSIONS)}, and this checkpoint's is {name}")
+    return _VERSIONS.get(name, name)
+
+
+def load_checkpoints_as_prunable() -> None:
+    """Let ``prune_layers``, given when a checkpoint is loaded, reach checkpoints of stock fairseq.
+
+    fairseq-validate and ``from_pretrained`` build the task that a checkpoint names, with the caller's options laid over
+    it by name. A checkpoint from stock fairseq names a stock task, which has no ``prune_layers``, so the option would be
+    lost without a word. fairseq has no hook there; this wraps the function that lays the options over.
+    """
+    load = checkpoint_utils.load_checkpoint_to_cpu
+
+    @functools.wraps(load)
+    def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
+        state = load(path, arg_overrides, *args, **kwargs)
+        prune_layers = (arg_overrides or {}).get("prune_layers")
+        if prune_layers is not None:
+            if state.get("args") is not None:
+                state["args"].task = _prunable(state["args"].task)
+            task = state["cfg"].task
+            with open_dict(task):
+                task._name = _prunable(task._name)
+                task.prune_layers = prune_layers
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="fairseq-layerdrop",
+    version="0.1.0",
+    description="Train a fairseq Transformer once with LayerDrop, prune it to any depth at inference",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["fairseq_layerdrop", "fairseq_layerdrop.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        # The official release imports on Python <= 3.10 only; fairseq-fixed is fairseq's main branch with the dataclass
+        # defaults mended for 3.11 and later.
+        'fairseq==0.12.2; python_version < "3.11"',
+        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
+        "numpy",
+        "sacrebleu>=2.0",
+        "sentencepiece",
+        "torch",
+    ],
+    extras_require={
+        "plot": ["matplotlib"],
+        "quickstart": ["matplotlib", "num2words"],
+        "test": ["hypothesis", "matplotlib", "num2words", "pytest", "pytest-xdist", "ruff"],
+    },
+    entry_points={"console_scripts": ["fairseq-layerdrop = fairseq_layerdrop.cli.main:main"]},
+    classifiers=["License :: OSI Approved :: MIT License", "Programming Language :: Python :: 3"],
+)

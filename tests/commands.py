@@ -1,0 +1,62 @@
+"""Shared helpers: real fairseq commands on tiny data that the tests make."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+USER_DIR = str(ROOT / "fairseq_layerdrop")
+
+
+def run(*command, check=True, stdin="", cwd=ROOT) -> subprocess.CompletedProcess:
+    """Run a command of this environment to its end; with *check*, a failure shows the end of its output."""
+    program, *arguments = (str(part) for part in command)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / program), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", pytrace=False)
+    return done
+
+
+def ends_in_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Assert that a command failed and told so in one line, without a traceback."""
+    assert done.returncode not in (0, None)
+    assert "Traceback" not in done.stdout + done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1 and done.stderr.rstrip("\n").endswith(errors[0])
+    for word in words:
+        assert word in errors[0]
+
+
+def write_sentences(path: Path, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    words = [f"w{i}" for i in range(30)]
+    lines = [" ".join(rng.choices(words, k=rng.randint(3, 9))) for _ in range(count)]
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+TRAIN = (
+    "--optimizer", "adam", "--lr", "0.001", "--cpu", "--num-workers", "0", "--no-epoch-checkpoints",
+    "--disable-validation", "--log-format", "simple", "--log-interval", "1",
+)  # fmt: skip
+TRANSLATION = (
+    *TRAIN,
+    "--max-tokens",
+    "200",
+    "--share-all-embeddings",
+    "--encoder-layers",
+    "6",
+    "--decoder-layers",
+    "6",
+)
+EVALUATE = ("--cpu", "--num-workers", "0", "--max-tokens", "400", "--required-batch-size-multiple", "1")

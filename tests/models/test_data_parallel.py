@@ -1,0 +1,62 @@
+"""torch's DistributedDataParallel with its default settings, on two gloo processes."""
+
+import socket
+
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.models.test_layerdrop_models import tiny
+
+UPDATES = 6
+
+
+def batch(update):
+    """Four sentence pairs of one length, so that halves and whole have the same mean loss."""
+    generator = torch.Generator().manual_seed(update)
+    tokens = torch.randint(4, 40, (4, 7), generator=generator)
+    return {"src_tokens": tokens, "src_lengths": torch.full((4,), 7), "prev_output_tokens": tokens.roll(1, 1)}
+
+
+def train(model, rows):
+    """Train on some rows of each batch; returns which decoder layers ran in each update."""
+    module = getattr(model, "module", model)
+    ran = []
+    for number in range(4):
+        module.decoder.layers[number].register_forward_hook(lambda *_, number=number: ran[-1].append(number))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for update in range(UPDATES):
+        module.set_num_updates(update)
+        ran.append([])
+        sample = {name: tensor[rows] for name, tensor in batch(update).items()}
+        logits = model(**sample)[0]
+        optimizer.zero_grad()
+        cross_entropy(logits.flatten(0, 1), sample["src_tokens"].flatten()).backward()
+        optimizer.step()
+    return ran
+
+
+def worker(rank, port, results):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = tiny(0.5)
+    ran = train(DistributedDataParallel(model), slice(2 * rank, 2 * rank + 2))
+    results[rank] = (ran, {name: tensor.tolist() for name, tensor in model.state_dict().items()})
+    dist.destroy_process_group()
+
+
+def test_two_processes_give_the_update_of_one():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = torch.multiprocessing.Manager().dict()
+    torch.multiprocessing.spawn(worker, args=(port, results), nprocs=2)
+    one = tiny(0.5)
+    ran = train(one, slice(None))
+    assert results[0][0] == results[1][0] == ran
+    assert any(len(layers) < 4 for layers in ran)
+    for name, tensor in one.state_dict().items():
+        both = [torch.tensor(results[rank][1][name]) for rank in (0, 1)]
+        assert torch.equal(*both)
+        torch.testing.assert_close(both[0], tensor, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,188 @@
+"""The registered models: what they are, how big, and what LayerDrop does in them."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerModel
+
+from fairseq_layerdrop import LayerDropTransformerModel
+from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.surgery import model_depths, prune_config
+
+TRANSLATION = [
+    "layerdrop_transformer",
+    "layerdrop_transformer_tiny",
+    "layerdrop_transformer_iwslt_de_en",
+    "layerdrop_transformer_wmt_en_de",
+    "layerdrop_transformer_wmt_en_de_big",
+    "layerdrop_transformer_wmt_en_de_big_12_6",
+]
+LANGUAGE_MODELS = [
+    "layerdrop_transformer_lm_tiny",
+    "layerdrop_transformer_lm",
+    "layerdrop_transformer_lm_wiki103",
+    "layerdrop_transformer_lm_wiki103_40",
+]
+
+
+def dictionary(symbols):
+    """A dictionary of *symbols* symbols, the four special ones among them."""
+    made = Dictionary()
+    for i in range(symbols - len(made)):
+        made.add_symbol(f"w{i}")
+    return made
+
+
+class FakeTask:
+    """The two dictionaries that building a model asks a task for."""
+
+    def __init__(self, symbols):
+        self.source_dictionary = self.target_dictionary = dictionary(symbols)
+
+
+def settings(arch, **given):
+    """Model settings as the command line gives them: *given*, then the architecture's, then the model's defaults."""
+    cfg = Namespace(seed=1, tokens_per_sample=32, max_target_positions=None, **given)
+    ARCH_CONFIG_REGISTRY[arch](cfg)
+    dataclass = getattr(ARCH_MODEL_REGISTRY[arch], "__dataclass", None)
+    if dataclass:
+        cfg = Namespace(**{**vars(dataclass()), **vars(cfg)})
+    return cfg
+
+
+def build(cfg, arch="layerdrop_transformer_tiny", symbols=40, model=None):
+    torch.manual_seed(1)
+    return (model or ARCH_MODEL_REGISTRY[arch]).build_model(cfg, FakeTask(symbols))
+
+
+def tiny(rate=0.0, **given):
+    given = {"encoder_layers": 4, "decoder_layers": 4, "dropout": 0.0, **given}
+    return build(settings("layerdrop_transformer_tiny", encoder_layerdrop=rate, decoder_layerdrop=rate, **given))
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+SAMPLE = {
+    "src_tokens": torch.tensor([[4, 5, 6, 7, 2], [8, 9, 10, 2, 1]]),
+    "src_lengths": torch.tensor([5, 4]),
+    "prev_output_tokens": torch.tensor([[2, 5, 6, 7], [2, 9, 10, 11]]),
+}
+
+
+class TestArchitectures:
+    @pytest.mark.parametrize("arch", TRANSLATION + LANGUAGE_MODELS)
+    def test_has_the_settings_and_parameter_names_of_the_stock_one(self, arch):
+        stock = arch.removeprefix("layerdrop_").removesuffix("_12_6").removesuffix("_40")
+        stock = {"transformer_lm_tiny": "transformer_lm_gpt2_tiny"}.get(stock, stock)
+        overrides = {}
+        if arch.endswith("_12_6"):
+            overrides = {"encoder_layers": 12}
+        if arch.endswith("_40"):
+            overrides = {"decoder_layers": 40, "decoder_ffn_embed_dim": 2560}
+        symbols = 70000 if "wiki103" in arch else 40  # adaptive inputs cut at 60,000
+        with torch.device("meta"):
+            ours = build(settings(arch, decoder_layerdrop=0.2), arch, symbols)
+            theirs = build(settings(stock, **overrides), stock, symbols)
+        shapes = {name: tensor.shape for name, tensor in ours.state_dict().items()}
+        assert shapes == {name: tensor.shape for name, tensor in theirs.state_dict().items()}
+
+    def test_wiki103_has_the_published_sizes(self):
+        arch = "layerdrop_transformer_lm_wiki103"
+        cfg = settings(arch)
+        pruned = prune_config(cfg, parse("keep:8@every_other").resolve(model_depths(cfg)))
+        with torch.device("meta"):
+            assert count(build(cfg, arch, 267744)) == 246_933_504
+            assert count(build(pruned, arch, 267744)) == 146_163_712
+
+    def test_wiki103_40_has_the_papers_size(self):
+        arch = "layerdrop_transformer_lm_wiki103_40"
+        with torch.device("meta"):
+            assert count(build(settings(arch), arch, 267744)) == 423_352_320
+
+    @pytest.mark.parametrize("arch, millions", [("big", 209.91), ("big_12_6", 285.49)])
+    def test_wmt_sizes(self, arch, millions):
+        arch = f"layerdrop_transformer_wmt_en_de_{arch}"
+        with torch.device("meta"):
+            model = build(settings(arch, share_all_embeddings=True), arch, 32768)
+        assert round(count(model) / 1e6, 2) == millions
+
+
+class TestLayerDrop:
+    @pytest.mark.parametrize("normalize_before", [False, True])
+    @pytest.mark.parametrize("rate", [0.2, 1.0])
+    def test_evaluation_is_that_of_no_layerdrop(self, rate, normalize_before):
+        given = {"encoder_normalize_before": normalize_before, "decoder_normalize_before": normalize_before}
+        plain, dropped = tiny(0.0, **given).eval(), tiny(rate, **given).eval()
+        dropped.load_state_dict(plain.state_dict())
+        assert torch.equal(plain(**SAMPLE)[0], dropped(**SAMPLE)[0])
+
+    def test_zero_is_the_stock_model_in_training_too(self):
+        stock = build(
+            settings("layerdrop_transformer_tiny", encoder_layers=4, decoder_layers=4), model=TransformerModel
+        )
+        ours = tiny(0.0, dropout=0.1)
+        ours.load_state_dict(stock.state_dict())
+        torch.manual_seed(7)
+        expected = stock(**SAMPLE)[0]
+        torch.manual_seed(7)
+        assert torch.equal(ours(**SAMPLE)[0], expected)
+
+    def test_one_is_the_identity(self):
+        model = tiny(1.0, encoder_normalize_before=True, decoder_normalize_before=True)
+        encoder = model.encoder
+        padding = SAMPLE["src_tokens"].eq(1)
+        embedded = encoder.forward_embedding(SAMPLE["src_tokens"])[0] * ~padding.unsqueeze(-1)
+        expected = encoder.layer_norm(embedded.transpose(0, 1))
+        assert torch.equal(encoder(SAMPLE["src_tokens"])["encoder_out"][0], expected)
+        states = model.decoder.extract_features(SAMPLE["prev_output_tokens"], encoder_out=None)[1]["inner_states"]
+        assert len(states) == 5 and all(torch.equal(state, states[0]) for state in states)
+
+    def test_there_is_a_hidden_state_for_each_layer(self):
+        model = tiny(0.5)
+        for _ in range(10):
+            encoded = model.encoder(SAMPLE["src_tokens"], return_all_hiddens=True)
+            assert len(encoded["encoder_states"]) == 5
+
+    def test_attention_is_that_of_the_layers_own_number(self):
+        """What is asked for comes from layer 2 when it runs, whatever runs below it, and from none when it doesn't."""
+        model = tiny(0.5)
+        seen = {True: 0, False: 0}
+        called = []
+        model.decoder.layers[2].register_forward_hook(lambda *_: called.append(True))
+        encoded = model.encoder(SAMPLE["src_tokens"])
+        for _ in range(40):
+            called.clear()
+            attention = model.decoder(SAMPLE["prev_output_tokens"], encoded, alignment_layer=2)[1]["attn"][0]
+            assert (attention is not None) == bool(called)
+            seen[bool(called)] += 1
+        assert all(seen.values())
+
+    def test_every_parameter_gets_a_gradient_in_every_pass(self):
+        model = tiny(0.5)  # some of the 100 passes skip all four decoder layers, and so all attention to the encoder
+        for _ in range(100):
+            model.zero_grad(set_to_none=True)
+            model(**SAMPLE)[0].sum().backward()
+            assert all(parameter.grad is not None for parameter in model.parameters())
+
+    def test_stacks_have_their_own_rates(self):
+        model = build(settings("layerdrop_transformer_tiny", encoder_layerdrop=0.3, decoder_layerdrop=0.0))
+        assert model.encoder.layers.rates == (0.3, 0.3)
+        assert not hasattr(model.decoder.layers, "rates")
+
+    def test_language_model_drops(self):
+        arch = "layerdrop_transformer_lm_tiny"
+        model = build(settings(arch, decoder_layerdrop=1.0), arch)
+        states = model.decoder.extract_features(SAMPLE["prev_output_tokens"], None)[1]["inner_states"]
+        assert len(states) == 3 and all(torch.equal(state, states[0]) for state in states)
+
+    def test_seed_reaches_the_draws(self):
+        assert tiny(0.5).encoder.layers.seed == 1
+        cfg = settings("layerdrop_transformer_tiny", encoder_layerdrop=0.5)
+        cfg.seed = 17
+        assert build(cfg).encoder.layers.seed == 17
+        assert isinstance(build(cfg), LayerDropTransformerModel)

@@ -1,0 +1,157 @@
+"""LayerDropModuleList on small stacks."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fairseq_layerdrop.modules import LayerDropModuleList, identity_with_zero_grad
+
+
+class Layer(nn.Linear):
+    """A layer that counts its calls."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) + x
+
+
+def stack(rate, depth=6, seed=1, name="encoder", layers=None):
+    torch.manual_seed(0)
+    layers = layers or [Layer() for _ in range(depth)]
+    return LayerDropModuleList(layers, [rate] * len(layers), seed=seed, stack=name, returns_tuple=False)
+
+
+def run(layers, x):
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def ran(layers):
+    """Which layers a pass runs."""
+    before = [layer.calls for layer in map(layers.__getitem__, range(len(layers)))]
+    run(layers, torch.ones(2, 4))
+    return [layers[i].calls > calls for i, calls in enumerate(before)]
+
+
+class TestExtremes:
+    def test_zero_is_the_plain_stack(self):
+        layers, x = stack(0.0), torch.randn(3, 4)
+        assert torch.equal(run(layers, x), run(nn.ModuleList([layers[i] for i in range(6)]), x))
+
+    def test_one_is_the_identity(self):
+        x = torch.randn(3, 4)
+        assert torch.equal(run(stack(1.0), x), x)
+
+    @pytest.mark.parametrize("rate", [0.5, 1.0])
+    def test_evaluation_skips_nothing(self, rate):
+        layers, x = stack(rate).eval(), torch.randn(3, 4)
+        assert torch.equal(run(layers, x), run(stack(0.0), x))
+
+    def test_all_layers_may_be_skipped_in_one_pass(self):
+        """With p = 0.5 and 2 layers a quarter of all passes: none among 100 has probability 3e-13."""
+        layers = stack(0.5, depth=2)
+        assert [False, False] in [ran(layers) for _ in range(100)]
+
+    @pytest.mark.parametrize("rates", [[0.5], [0.5, 1.1], [-0.1, 0.5]])
+    def test_rates_are_checked(self, rates):
+        with pytest.raises(ValueError, match="rates"):
+            LayerDropModuleList([Layer(), Layer()], rates, seed=1, stack="encoder", returns_tuple=False)
+
+
+class TestSkippedLayer:
+    def test_is_not_run_and_gets_a_zero_gradient(self):
+        layers = stack(0.5)
+        before = [layers[i].calls for i in range(6)]
+        x = torch.randn(3, 4, requires_grad=True)
+        run(layers, x).sum().backward()
+        skipped = [i for i in range(6) if layers[i].calls == before[i]]
+        assert 0 < len(skipped) < 6
+        for i in range(6):
+            gradients = [parameter.grad for parameter in layers[i].parameters()]
+            assert all((gradient == 0).all() == (i in skipped) for gradient in gradients)
+        assert x.grad.abs().sum() > 0
+
+    def test_frozen_parameters_get_none(self):
+        layer = Layer().requires_grad_(False)
+        layer.bias.requires_grad_(True)
+        identity_with_zero_grad(torch.ones(1, requires_grad=True), layer.parameters()).sum().backward()
+        assert layer.weight.grad is None and (layer.bias.grad == 0).all()
+
+    def test_adds_to_gradients_already_there(self):
+        layer = Layer()
+        layer(torch.ones(1, 4)).sum().backward()
+        before = layer.weight.grad.clone()
+        identity_with_zero_grad(torch.ones(1, 4), layer.parameters()).sum().backward()
+        assert torch.equal(layer.weight.grad, before)
+
+    def test_keeps_its_place(self):
+        layers = stack(0.5)
+        for _ in range(20):
+            for number, layer in enumerate(layers):
+                assert (layer if isinstance(layer, Layer) else layer.layer) is layers[number]
+
+    def test_decoder_layer_returns_three(self):
+        layers = LayerDropModuleList([Layer()], [1.0], seed=1, stack="decoder", returns_tuple=True)
+        (layer,) = layers
+        x = torch.ones(1, 4)
+        out, attention, states = layer(x, "encoder states", need_attn=True)
+        assert torch.equal(out, x) and attention is None and states is None
+
+
+class TestDraws:
+    def draws(self, layers, updates, micro_batches=1):
+        passes = []
+        for update in range(updates):
+            for _ in range(micro_batches):
+                layers.set_num_updates(update)  # as fairseq's trainer does before each micro-batch
+                passes.append(ran(layers))
+        return passes
+
+    def test_same_seed_same_draws(self):
+        assert self.draws(stack(0.5), 20) == self.draws(stack(0.5), 20)
+        assert self.draws(stack(0.5), 20) != self.draws(stack(0.5, seed=2), 20)
+
+    def test_stacks_draw_independently(self):
+        assert self.draws(stack(0.5), 20) != self.draws(stack(0.5, name="decoder"), 20)
+
+    def test_micro_batches_differ(self):
+        passes = self.draws(stack(0.5), 20, micro_batches=2)
+        assert passes[0::2] != passes[1::2]
+        assert passes[0::2] == self.draws(stack(0.5), 20)
+
+    def test_restart_goes_on_alike(self):
+        whole = self.draws(stack(0.5), 20, micro_batches=2)
+        restarted = stack(0.5)
+        passes = []
+        for update in range(10, 20):
+            for _ in range(2):
+                restarted.set_num_updates(update)
+                passes.append(ran(restarted))
+        assert passes == whole[20:]
+
+    def test_evaluation_and_printing_draw_nothing(self):
+        disturbed = stack(0.5)
+        disturbed.eval()
+        ran(disturbed)
+        disturbed.train()
+        assert "rates" in repr(disturbed)
+        disturbed[1:3], len(disturbed), copy.deepcopy(disturbed)
+        assert self.draws(disturbed, 20) == self.draws(stack(0.5), 20)
+
+
+class TestModuleList:
+    def test_names_are_those_of_a_module_list(self):
+        layers = stack(0.5)
+        assert layers.state_dict().keys() == nn.ModuleList([Layer() for _ in range(6)]).state_dict().keys()
+
+    def test_slice_is_a_plain_list(self):
+        layers = stack(0.5)
+        part = layers[1:3]
+        assert type(part) is nn.ModuleList and [*part] == [layers[1], layers[2]]
