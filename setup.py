@@ -18,7 +18,7 @@ setup(
         # defaults mended for 3.11 and later.
         'fairseq==0.12.2; python_version < "3.11"',
         'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
-        "numpy",
+        "numpy<2",  # fairseq uses numpy.compat (--sample-break-mode eos, scoring with language models), which 2 lacks
         "sacrebleu>=2.0",
         "sentencepiece",
         "torch",

@@ -3,13 +3,13 @@
 # English-German corpus of numbers, dates and prices in words, prunes the decoders of both at inference, and compares.
 # Takes about eight minutes on two cores after installation; results go to work/quickstart. Run again, it reuses what it has.
 #
-#   UPDATES=1200   training updates of each model
+#   UPDATES=1000   training updates of each model
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
 
 out=work/quickstart
-updates=${UPDATES:-1200}
+updates=${UPDATES:-1000}
 depth=6
 declare -A rate=([layerdrop]=0.3 [plain]=0)
 mkdir -p "$out"

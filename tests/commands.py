@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 USER_DIR = str(ROOT / "fairseq_layerdrop")
 
 
-def run(*command, check=True, stdin="", cwd=ROOT) -> subprocess.CompletedProcess:
+def run(*command, check=True, stdin="", cwd=ROOT, **env) -> subprocess.CompletedProcess:
     """Run a command of this environment to its end; with *check*, a failure shows the end of its output."""
     program, *arguments = (str(part) for part in command)
     done = subprocess.run(
@@ -21,17 +21,22 @@ def run(*command, check=True, stdin="", cwd=ROOT) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env},
     )
     if check and done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", pytrace=False)
     return done
 
 
+def said(done: subprocess.CompletedProcess) -> str:
+    """All that a command printed; fairseq's log lines go now to standard output, now to standard error."""
+    return done.stdout + done.stderr
+
+
 def ends_in_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
     """Assert that a command failed and told so in one line, without a traceback."""
     assert done.returncode not in (0, None)
-    assert "Traceback" not in done.stdout + done.stderr
+    assert "Traceback" not in said(done)
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     assert len(errors) == 1 and done.stderr.rstrip("\n").endswith(errors[0])
     for word in words:
@@ -59,4 +64,6 @@ TRANSLATION = (
     "--decoder-layers",
     "6",
 )
+# torch >= 2.6 by itself refuses what stock fairseq saves.
+STOCK = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 EVALUATE = ("--cpu", "--num-workers", "0", "--max-tokens", "400", "--required-batch-size-multiple", "1")

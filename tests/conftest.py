@@ -42,6 +42,6 @@ def stock_checkpoint(translation_data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("stock")
     run(
         "fairseq-train", translation_data, "--task", "translation", "--arch", "transformer_tiny", *TRANSLATION,
-        "--max-update", "20", "--save-dir", out,
+        "--max-tokens", "200", "--max-update", "20", "--save-dir", out,
     )  # fmt: skip
     return out / "checkpoint_last.pt"

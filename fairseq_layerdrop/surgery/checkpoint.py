@@ -23,6 +23,15 @@ def allow_fairseq_types() -> None:
         torch.serialization.add_safe_globals([argparse.Namespace])
 
 
+def _load(path: Path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6, which can't be mapped
+
+
 def load_checkpoint(path) -> dict:
     """Load a fairseq checkpoint with tensors on the CPU, mapped from the file where its format allows.
 
@@ -39,24 +48,21 @@ def load_checkpoint(path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     allow_fairseq_types()
     try:
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        checkpoint = _load(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make torch raise almost anything
+        if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
             raise CheckpointError(
                 f"{path} holds more than tensors and settings, and loading it could run code; refused"
             ) from error
         raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(checkpoint, dict) or "model" not in checkpoint or not ({"args", "cfg"} & checkpoint.keys()):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint

@@ -8,7 +8,7 @@ from fairseq import checkpoint_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
-from ..plan import UserError, parse
+from ..plan import PlanError, UserError, parse
 from ..surgery import build_pruned, set_depths
 
 logger = logging.getLogger(__name__)
@@ -17,15 +17,24 @@ logger = logging.getLogger(__name__)
 _VERSIONS: dict[str, str] = {}
 
 
+_HELP = (
+    "keep only some layers of the model, for instance decoder=keep:3@every_other or "
+    "encoder=drop:4,5/decoder=keep:0,2,4 (counted from 0)"
+)
+
+
 def prune_layers_field():
     """The configuration field behind ``--prune-layers``, for a task's dataclass."""
-    return field(
-        default=None,
-        metadata={
-            "help": "keep only some layers of the model, for instance decoder=keep:3@every_other or "
-            "encoder=drop:4,5/decoder=keep:0,2,4 (counted from 0)"
-        },
-    )
+    return field(default=None, metadata={"help": _HELP})
+
+
+def _checked_spec(text: str) -> str:
+    """*text*, if it is in the grammar; else the program ends here, before fairseq makes a configuration of it."""
+    try:
+        parse(text)
+    except PlanError as error:
+        raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
+    return text
 
 
 def _complete_architecture(cfg) -> None:
@@ -44,6 +53,12 @@ class PrunableTask:
 
     The task's configuration has a field ``prune_layers`` (see :func:`prune_layers_field`).
     """
+
+    @classmethod
+    def add_args(cls, parser):
+        # fairseq leaves out the dataclass's own --prune-layers where the parser has one.
+        parser.add_argument("--prune-layers", metavar="SPEC", type=_checked_spec, help=_HELP)
+        super().add_args(parser)
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):

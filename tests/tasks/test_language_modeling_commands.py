@@ -1,0 +1,90 @@
+"""fairseq's own commands with layerdrop_language_modeling."""
+
+import re
+
+import pytest
+
+from fairseq_layerdrop import LayerDropTransformerLanguageModel
+from fairseq_layerdrop.surgery import load_checkpoint
+from tests.commands import EVALUATE, STOCK, TRAIN, USER_DIR, ends_in_one_line, run, said
+
+OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_language_modeling")
+SIZE = ("--decoder-layers", "6", "--tokens-per-sample", "32", "--max-tokens", "128", "--max-update", "10")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(lm_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lm")
+    run(
+        "fairseq-train", lm_data, *OURS, "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, *SIZE, "--decoder-layerdrop",
+        "0.5", "--seed", "5", "--save-dir", out,
+    )  # fmt: skip
+    return out / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="module")
+def stock_checkpoint(lm_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("stock_lm")
+    run(
+        "fairseq-train", lm_data, "--task", "language_modeling", "--arch", "transformer_lm_gpt2_tiny", *TRAIN, *SIZE,
+        "--save-dir", out,
+    )  # fmt: skip
+    return out / "checkpoint_last.pt"
+
+
+def evaluate(data, checkpoint, *flags, **kwargs):
+    return run(
+        "fairseq-eval-lm", data, "--path", checkpoint, "--gen-subset", "valid", "--tokens-per-sample", "32", *EVALUATE,
+        *flags, **kwargs,
+    )  # fmt: skip
+
+
+def loss(done):
+    return re.search(r"Loss \(base 2\): ([\d.]+)", said(done))[1]
+
+
+def test_seed_is_saved(checkpoint):
+    assert load_checkpoint(checkpoint)["cfg"]["model"]["seed"] == 5
+
+
+class TestEvalLm:
+    def test_pruned(self, lm_data, checkpoint):
+        whole, pruned = (
+            evaluate(lm_data, checkpoint, *OURS),
+            evaluate(lm_data, checkpoint, *OURS, "--prune-layers", "keep:1,4"),
+        )
+        assert "pruned layers: kept decoder 2 of 6 layers (1,4); " in said(pruned)
+        assert loss(whole) != loss(pruned)
+
+    def test_stock_checkpoint_as_stock_prunes_it(self, lm_data, stock_checkpoint):
+        stock = evaluate(lm_data, stock_checkpoint, "--model-overrides", "{'decoder_layers_to_keep':'0,2,4'}", **STOCK)
+        ours = evaluate(lm_data, stock_checkpoint, *OURS, "--prune-layers", "keep:3@every_other")
+        assert loss(ours) == loss(stock)
+
+    @pytest.mark.parametrize(
+        "spec, words",
+        [
+            ("drop:6@top", "the decoder has 6 layers, so drop 1 to 5"),
+            ("encoder=keep:1", "this model has no encoder"),
+            ("keep:1,1", "layer 1 more than once"),
+        ],
+    )
+    def test_wrong_spec(self, lm_data, checkpoint, spec, words):
+        ends_in_one_line(evaluate(lm_data, checkpoint, *OURS, "--prune-layers", spec, check=False), words)
+
+
+@pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
+def test_validate(lm_data, request, which):
+    done = run(
+        "fairseq-validate", lm_data, "--path", request.getfixturevalue(which), *OURS, "--prune-layers", "drop:2@bottom",
+        "--valid-subset", "valid", *EVALUATE,
+    )  # fmt: skip
+    assert "pruned layers: kept decoder 4 of 6 layers (2-5); " in said(done)
+
+
+def test_from_pretrained(lm_data, checkpoint):
+    hub = LayerDropTransformerLanguageModel.from_pretrained(
+        str(checkpoint.parent), checkpoint.name, str(lm_data), prune_layers="keep:0-2"
+    )
+    assert len(hub.models[0].decoder.layers) == 3
+    assert hub.score("w1 w2 w3")["positional_scores"].numel() == 4
