@@ -1,7 +1,7 @@
 """Multi30k English-German (Elliott et al. 2016), task 1, in subwords.
 
-``python -m fairseq_layerdrop.corpora.multi30k RAW OUT`` reads RAW/train, val and test_2016_flickr (.en and .de), raw text
-as in https://github.com/multi30k/dataset, and writes what :func:`~.parallel.write_subwords` says.
+``python -m fairseq_layerdrop.corpora.multi30k RAW OUT`` reads RAW/train, val and test_2016_flickr (.en and .de), raw
+text as in https://github.com/multi30k/dataset, and writes what :func:`~.parallel.write_subwords` says.
 """
 
 import argparse

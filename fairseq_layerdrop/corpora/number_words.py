@@ -1,7 +1,8 @@
 """A small parallel corpus that anyone can make: numbers, dates and prices in English and German words.
 
-``python -m fairseq_layerdrop.corpora.number_words OUT`` writes what :func:`~.parallel.write_subwords` says. Sentences come
-from templates and the num2words library; all source sentences are distinct, so none of the test set is in the training set.
+``python -m fairseq_layerdrop.corpora.number_words OUT`` writes what :func:`~.parallel.write_subwords` says. Sentences
+come from templates and the num2words library; all source sentences are distinct, so none of the test set is in the
+training set.
 """
 
 import argparse

@@ -20,13 +20,15 @@ def read_parallel(stem: Path, source: str, target: str) -> tuple[list[str], list
         path = Path(f"{stem}.{lang}")
         if not path.is_file():
             raise CorpusError(f"no such file: {path}")
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"{path} is not UTF-8: {error}") from error
-        empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
-        if empty:
-            raise CorpusError(f"{path}, line {empty}: empty")
+        lines = []
+        with path.open("rb") as file:  # only line feeds end lines, as for fairseq and for SentencePiece
+            for number, line in enumerate(file, start=1):
+                try:
+                    lines.append(line.decode("utf-8").rstrip("\r\n"))
+                except UnicodeDecodeError as error:
+                    raise CorpusError(f"{path}, line {number}: not UTF-8") from error
+                if not lines[-1].strip():
+                    raise CorpusError(f"{path}, line {number}: empty")
         sides.append(lines)
     if len(sides[0]) != len(sides[1]):
         raise CorpusError(f"{stem}.{source} has {len(sides[0])} lines, {stem}.{target} has {len(sides[1])}")

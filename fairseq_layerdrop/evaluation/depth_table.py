@@ -1,7 +1,7 @@
 """Quality and time at each depth, of several models: a table and a picture from logs of fairseq-generate.
 
-``python -m fairseq_layerdrop.evaluation.depth_table --reference REF --out OUT DIR …`` takes for each model a folder of logs,
-one a pruned depth, and writes OUT.json, OUT.md and OUT.png. A folder's name is its model's.
+``python -m fairseq_layerdrop.evaluation.depth_table --reference REF --out OUT DIR …`` takes for each model a folder of
+logs, one a pruned depth, and writes OUT.json, OUT.md and OUT.png. A folder's name is its model's.
 """
 
 import argparse
@@ -21,7 +21,7 @@ class Row:
     Attributes:
         model: the model's name.
         kept: the kept layers in words.
-        depth: number of kept layers, of all stacks together.
+        kept_layers: number of kept layers in the stacks that are pruned at some depth of the table.
         parameters: number of parameters.
         bleu: detokenised sacreBLEU, in percent.
         seconds: time spent generating.
@@ -29,34 +29,47 @@ class Row:
 
     model: str
     kept: str
-    depth: int
+    kept_layers: int
     parameters: int
     bleu: float
     seconds: float
 
 
-def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], str]:
-    """The rows of all logs in *folders*, deepest first, and sacreBLEU's signature.
+def _depths(kept: str) -> dict[str, tuple[int, int]]:
+    """Kept and full depth of each stack, from a plan in words."""
+    return {stack: (int(few), int(all_)) for stack, few, all_ in re.findall(r"(\w+) (\d+) of (\d+) layers", kept)}
+
+
+def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], list[str], str]:
+    """The rows of all logs in *folders*, largest first, the stacks pruned somewhere, and sacreBLEU's signature.
 
     Raises:
         LogError: a folder has no logs, or a log isn't of a pruned, finished run over all *references*.
     """
-    rows, signature = [], ""
+    logs = []
     for folder in folders:
-        logs = sorted(folder.glob("*.log"))
-        if not logs:
+        paths = sorted(folder.glob("*.log"))
+        if not paths:
             raise LogError(f"no logs in {folder}")
-        for path in logs:
+        for path in paths:
             log = read_generation_log(path)
             if log.kept is None:
                 raise LogError(f"{path} is of a run without --prune-layers")
             if len(log.hypotheses) != len(references):
                 raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(references)} references")
-            bleu = detokenised_bleu(log.hypotheses, references)
-            signature = bleu.signature
-            depth = sum(int(kept) for kept in re.findall(r"(\d+) of \d+ layers", log.kept))
-            rows.append(Row(folder.name, log.kept, depth, log.parameters, bleu.score, log.seconds))
-    return sorted(rows, key=lambda row: -row.depth), signature
+            logs.append((folder.name, log))
+    pruned = [
+        stack
+        for stack in _depths(logs[0][1].kept)
+        if any(few < all_ for _, log in logs for few, all_ in [_depths(log.kept)[stack]])
+    ]
+    rows, signature = [], ""
+    for model, log in logs:
+        bleu = detokenised_bleu(log.hypotheses, references)
+        signature = bleu.signature
+        kept_layers = sum(_depths(log.kept)[stack][0] for stack in pruned)
+        rows.append(Row(model, log.kept, kept_layers, log.parameters, bleu.score, log.seconds))
+    return sorted(rows, key=lambda row: -row.parameters), pruned, signature
 
 
 def to_markdown(rows: list[Row], signature: str) -> str:
@@ -76,8 +89,8 @@ def to_markdown(rows: list[Row], signature: str) -> str:
     return "\n".join(lines) + f"\n\nsacreBLEU {signature}\n"
 
 
-def draw(rows: list[Row], title: str, path: Path) -> None:
-    """Draw BLEU over the number of kept layers, one curve a model."""
+def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
+    """Draw BLEU over the number of kept layers of the *pruned* stacks, one curve a model."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,8 +99,8 @@ def draw(rows: list[Row], title: str, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for model, marker in zip(dict.fromkeys(row.model for row in rows), "os^D"):
         curve = [row for row in rows if row.model == model]
-        axes.plot([row.depth for row in curve], [row.bleu for row in curve], marker=marker, label=model)
-    axes.set(xlabel="layers kept at inference", ylabel="BLEU", title=title, ylim=(0, None))
+        axes.plot([row.kept_layers for row in curve], [row.bleu for row in curve], marker=marker, label=model)
+    axes.set(xlabel=f"{' and '.join(pruned)} layers kept at inference", ylabel="BLEU", title=title, ylim=(0, None))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.invert_xaxis()
     axes.grid(alpha=0.3)
@@ -104,14 +117,14 @@ def main() -> None:
     parser.add_argument("--title", default="", help="title of the picture")
     args = parser.parse_args()
     references = args.reference.read_text(encoding="utf-8").splitlines()
-    rows, signature = measure(args.folders, references)
+    rows, pruned, signature = measure(args.folders, references)
     table = to_markdown(rows, signature)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{args.out}.json").write_text(
         json.dumps({"signature": signature, "rows": [asdict(row) for row in rows]}, indent=2) + "\n", encoding="utf-8"
     )
     Path(f"{args.out}.md").write_text(table, encoding="utf-8")
-    draw(rows, args.title, Path(f"{args.out}.png"))
+    draw(rows, pruned, args.title, Path(f"{args.out}.png"))
     print(f"\n{table}\ntable: {args.out}.md, {args.out}.json\npicture: {args.out}.png")
 
 

@@ -58,8 +58,8 @@ def wiki103(args):
 def wiki103_40(args):
     """40 layers: Table 2 of Fan, Grave & Joulin (2020).
 
-    The paper gives depth and size, 40 layers and 423M parameters, but not the width of the feed-forward layers. With 4096
-    as at 16 layers the model would have 549M; 2560 gives the 423M (423,352,320 with 267,744 symbols).
+    The paper gives depth and size, 40 layers and 423M parameters, but not the width of the feed-forward layers. With
+    4096 as at 16 layers the model would have 549M; 2560 gives the 423M (423,352,320 with 267,744 symbols).
     """
     args.decoder_layers = safe_getattr(args, "decoder_layers", 40)
     args.decoder_ffn_embed_dim = safe_getattr(args, "decoder_ffn_embed_dim", 2560)

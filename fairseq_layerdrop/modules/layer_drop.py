@@ -42,7 +42,7 @@ class LayerDropModuleList(nn.ModuleList):
         rates: for each layer the probability of being skipped, in [0, 1].
         seed: the run's seed.
         stack: name of the stack; stacks with different names draw independently.
-        returns_tuple: whether a layer returns ``(x, attention, key_values)`` as fairseq's decoder layers do, or x alone.
+        returns_tuple: whether a layer returns ``(x, attention, key_values)``, as fairseq's decoder layers do, or x.
 
     Raises:
         ValueError: a rate outside [0, 1], or not one rate a layer.

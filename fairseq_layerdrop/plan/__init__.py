@@ -1,4 +1,7 @@
-"""What to keep of a model: the Plan value, the ``--prune-layers`` grammar and the rules. Needs neither torch nor fairseq."""
+"""What to keep of a model: the Plan value, the ``--prune-layers`` grammar and the rules.
+
+Needs neither torch nor fairseq.
+"""
 
 from .errors import PlanError, UserError
 from .grammar import Choice, PruneSpec, parse

@@ -27,8 +27,8 @@ def slice_on_load(model, plan: Plan) -> None:
     """Let *model*, built at the depth after *plan*, load state dicts of the full model by slicing them.
 
     fairseq's ``load_state_dict`` first upgrades old keys in a walk over the model; slicing must come before, so it
-    can't be one of torch's hooks. A state dict that has the pruned depth already (a resumed training) is loaded as it is.
-    The method is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
+    can't be one of torch's hooks. A state dict that has the pruned depth already (a resumed training) is loaded as it
+    is. The method is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
     """
     model.prune_plan = plan
     model.load_state_dict = types.MethodType(_load_sliced, model)

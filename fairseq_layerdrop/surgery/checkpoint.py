@@ -16,8 +16,9 @@ class CheckpointError(UserError):
 def allow_fairseq_types() -> None:
     """Let torch's weights-only unpickler build the one type beyond torch's own that fairseq puts into checkpoints.
 
-    fairseq calls :func:`torch.load` without ``weights_only``, so torch >= 2.6 uses that unpickler, which by itself refuses
-    the :class:`argparse.Namespace` of the model's configuration. A namespace only holds attributes; loading stays safe.
+    fairseq calls :func:`torch.load` without ``weights_only``, so torch >= 2.6 uses that unpickler, which by itself
+    refuses the :class:`argparse.Namespace` of the model's configuration. A namespace only holds attributes; loading
+    stays safe.
     """
     if hasattr(torch.serialization, "add_safe_globals"):  # torch >= 2.4
         torch.serialization.add_safe_globals([argparse.Namespace])

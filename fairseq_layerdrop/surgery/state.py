@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from ..plan import Plan, UserError
 
 # The number of a Transformer layer in a state dict's key: `encoder.layers.3.…`, RoBERTa's
-# `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual `models.de-en.encoder.layers.3.…`.
+# `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual
+# `models.de-en.encoder.layers.3.…`.
 # Other lists that are called `layers`, as in `decoder.embed_tokens.highway.layers.0`, must not match.
 _LAYER_KEY = re.compile(
     r"(?P<head>(?:models\.[^.]+\.)?(?P<part>encoder|decoder)\.(?P<sentence>sentence_encoder\.)?layers\.)"
@@ -39,9 +40,9 @@ def state_depths(state_dict: Mapping) -> dict[str, int]:
 def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
     """The state dict of the pruned model: keys of dropped layers are gone, those of kept layers renumbered.
 
-    All other keys stay. The tensors are those of *state_dict*, not copies, and *state_dict* isn't changed. Only names of
-    keys are looked at, so keys of any age work: slice before fairseq upgrades them, since its upgrade walks the small
-    model and would miss the layers numbered beyond it.
+    All other keys stay. The tensors are those of *state_dict*, not copies, and *state_dict* isn't changed. Only names
+    of keys are looked at, so keys of any age work: slice before fairseq upgrades them, since its upgrade walks the
+    small model and would miss the layers numbered beyond it.
 
     Args:
         state_dict: of the full model.

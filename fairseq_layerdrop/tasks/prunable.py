@@ -73,8 +73,8 @@ class PrunableTask:
     def build_model(self, cfg, from_checkpoint=False):
         """Build the model, pruned where ``prune_layers`` asks for it.
 
-        With *from_checkpoint* the caller's configuration stays as it is. Otherwise a training begins, of the small model:
-        its configuration is then made to say so, since fairseq saves it with each checkpoint.
+        With *from_checkpoint* the caller's configuration stays as it is. Otherwise a training begins, of the small
+        model: its configuration is then made to say so, since fairseq saves it with each checkpoint.
 
         Raises:
             PlanError: the plan doesn't fit the model.
@@ -110,9 +110,9 @@ def _prunable(name: str) -> str:
 def load_checkpoints_as_prunable() -> None:
     """Let ``prune_layers``, given when a checkpoint is loaded, reach checkpoints of stock fairseq.
 
-    fairseq-validate and ``from_pretrained`` build the task that a checkpoint names, with the caller's options laid over
-    it by name. A checkpoint from stock fairseq names a stock task, which has no ``prune_layers``, so the option would be
-    lost without a word. fairseq has no hook there; this wraps the function that lays the options over.
+    fairseq-validate and ``from_pretrained`` build the task that a checkpoint names, with the caller's options laid
+    over it by name. A checkpoint from stock fairseq names a stock task, which has no ``prune_layers``, so the option
+    would be lost without a word. fairseq has no hook there; this wraps the function that lays the options over.
     """
     load = checkpoint_utils.load_checkpoint_to_cpu
 

@@ -16,8 +16,8 @@ SIZE = ("--decoder-layers", "6", "--tokens-per-sample", "32", "--max-tokens", "1
 def checkpoint(lm_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("lm")
     run(
-        "fairseq-train", lm_data, *OURS, "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, *SIZE, "--decoder-layerdrop",
-        "0.5", "--seed", "5", "--save-dir", out,
+        "fairseq-train", lm_data, *OURS, "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, *SIZE,
+        "--decoder-layerdrop", "0.5", "--seed", "5", "--save-dir", out,
     )  # fmt: skip
     return out / "checkpoint_last.pt"
 

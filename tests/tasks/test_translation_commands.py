@@ -3,6 +3,8 @@
 import os
 import pickle
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -42,8 +44,8 @@ def train(data, out, updates, *flags, **kwargs):
     return run(
         "fairseq-train", data, *OURS, "--arch", "layerdrop_transformer_tiny", *TRANSLATION,
         "--encoder-layerdrop", "0.5",
-        "--decoder-layerdrop", "0.5", "--max-tokens", "60", "--update-freq", "2", "--max-update", updates, "--save-dir", out,
-        *flags, **kwargs,
+        "--decoder-layerdrop", "0.5", "--max-tokens", "60", "--update-freq", "2", "--max-update", updates,
+        "--save-dir", out, *flags, **kwargs,
     )  # fmt: skip
 
 
@@ -115,6 +117,24 @@ class TestTraining:
         train(translation_data, tmp_path, 2, "--seed", "4")
         last = load_checkpoint(tmp_path / "checkpoint_last.pt")
         assert last["cfg"]["model"].seed == 4
+
+    def test_two_processes(self, translation_data, tmp_path):
+        """fairseq compares the ranks' gradient norms at each update: layers drawn differently would end the run."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+        def rank(number):
+            return train(
+                translation_data, tmp_path, 4, "--distributed-world-size", "2", "--distributed-rank", number,
+                "--distributed-init-method", address, "--distributed-backend", "gloo", "--distributed-no-spawn",
+                "--ddp-backend", "legacy_ddp",
+            )  # fmt: skip
+
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(rank, (0, 1)))
+        assert "num_updates=4" in said(done[0])
+        assert all(torch.isfinite(t).all() for t in load_checkpoint(tmp_path / "checkpoint_last.pt")["model"].values())
 
     def test_settings_are_saved(self, checkpoint):
         model = load_checkpoint(checkpoint)["cfg"]["model"]

@@ -1,0 +1,71 @@
+"""The fairseq-layerdrop command."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from tests.commands import ROOT, ends_in_one_line, run
+
+
+def test_user_dir():
+    assert run("fairseq-layerdrop", "user-dir").stdout.splitlines()[-1] == str(ROOT / "fairseq_layerdrop")
+
+
+def test_unknown_verb():
+    assert run("fairseq-layerdrop", "prune", check=False).returncode == 2
+
+
+class TestDescribe:
+    def test_json(self, stock_checkpoint):
+        told = json.loads(run("fairseq-layerdrop", "describe", stock_checkpoint, "--json").stdout)
+        model = torch.load(stock_checkpoint)["model"]
+        embeddings = model["encoder.embed_tokens.weight"].numel()  # shared by encoder, decoder and output
+        layers = {
+            stack: sum(tensor.numel() for key, tensor in model.items() if key.startswith(f"{stack}.layers."))
+            for stack in ("encoder", "decoder")
+        }
+        assert told == {
+            "architecture": "transformer_tiny",
+            "task": "translation",
+            "depths": {"encoder": 6, "decoder": 6},
+            "layerdrop": {"encoder": 0.0, "decoder": 0.0},
+            "parameters": embeddings + sum(layers.values()),
+            "parameters_by_part": {
+                "embeddings and output": embeddings,
+                "encoder layers": layers["encoder"],
+                "decoder layers": layers["decoder"],
+            },
+            "updates": 20,
+        }
+
+    def test_text(self, stock_checkpoint):
+        shown = run("fairseq-layerdrop", "describe", stock_checkpoint).stdout
+        assert "transformer_tiny" in shown and "6 layers, LayerDrop 0" in shown
+
+    def test_missing(self, tmp_path):
+        done = run("fairseq-layerdrop", "describe", tmp_path / "none.pt", check=False)
+        ends_in_one_line(done, "no such checkpoint")
+
+    def test_truncated(self, stock_checkpoint, tmp_path):
+        part = tmp_path / "part.pt"
+        part.write_bytes(stock_checkpoint.read_bytes()[:5000])
+        ends_in_one_line(run("fairseq-layerdrop", "describe", part, check=False), "damaged or not a checkpoint")
+
+    def test_hostile(self, stock_checkpoint, tmp_path):
+        class Payload:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "payload"),)
+
+        torch.save({**torch.load(stock_checkpoint), "extra_state": Payload()}, tmp_path / "hostile.pt")
+        done = run("fairseq-layerdrop", "describe", tmp_path / "hostile.pt", check=False)
+        ends_in_one_line(done, "could run code; refused")
+        assert not (tmp_path / "payload").exists()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_unreadable(self, stock_checkpoint, tmp_path):
+        closed = tmp_path / "closed.pt"
+        closed.write_bytes(b"")
+        closed.chmod(0)
+        ends_in_one_line(run("fairseq-layerdrop", "describe", closed, check=False), "Permission denied")

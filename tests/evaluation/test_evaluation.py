@@ -1,0 +1,99 @@
+"""Reading logs of fairseq-generate, scoring them, and the table by depth."""
+
+import json
+
+import pytest
+import sacrebleu
+
+from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log
+from tests.commands import run
+
+REFERENCES = ["ein Mann geht .", "zwei Frauen sprechen laut .", "das Haus ist rot ."]
+
+
+def log(hypotheses, kept=None, sentences=None, seconds="2.5"):
+    lines = ["INFO:fairseq_cli.generate:loading model(s)"]
+    if kept:
+        lines.append(
+            f"INFO:fairseq_layerdrop.surgery.build:pruned layers: kept {kept}; 1,000 parameters before, 600 after"
+        )
+    for i in reversed(range(len(hypotheses))):  # batches come sorted by length
+        lines += [f"S-{i}\tx", f"T-{i}\ty", f"H-{i}\t-0.5\tz", f"D-{i}\t-0.5\t{hypotheses[i]}", f"P-{i}\t-0.5"]
+    count = len(hypotheses) if sentences is None else sentences
+    lines.append(
+        f"INFO:fairseq_cli.generate:Translated {count:,} sentences (1,234 tokens) in {seconds}s (9 sentences/s)"
+    )
+    return "\n".join(lines) + "\n"
+
+
+class TestGenerationLog:
+    def test_read(self, tmp_path):
+        path = tmp_path / "a.log"
+        path.write_text(log(["a\x85b", "", "c"], kept="decoder 2 of 4 layers (0,2)"))
+        read = read_generation_log(path)
+        assert read.hypotheses == ["a\x85b", "", "c"]
+        assert (read.seconds, read.tokens, read.parameters) == (2.5, 1234, 600)
+        assert read.kept == "decoder 2 of 4 layers (0,2)"
+
+    def test_without_plan(self, tmp_path):
+        (tmp_path / "a.log").write_text(log(["a"]))
+        assert read_generation_log(tmp_path / "a.log").kept is None
+
+    @pytest.mark.parametrize(
+        "text, words",
+        [("D-0\t-1\ta\n", "finished"), (log(["a"], sentences=2), "1 hypotheses, but tells of 2 sentences")],
+    )
+    def test_bad(self, tmp_path, text, words):
+        (tmp_path / "a.log").write_text(text)
+        with pytest.raises(LogError, match=words):
+            read_generation_log(tmp_path / "a.log")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(LogError, match="no such log"):
+            read_generation_log(tmp_path / "a.log")
+
+
+class TestBleu:
+    def test_is_sacrebleus(self):
+        hypotheses = ["ein Mann geht .", "zwei Frauen reden laut .", "das Haus ist blau ."]
+        bleu = detokenised_bleu(hypotheses, REFERENCES)
+        assert bleu.score == sacrebleu.corpus_bleu(hypotheses, [REFERENCES]).score
+        assert "tok:13a" in bleu.signature and detokenised_bleu(REFERENCES, REFERENCES).score == pytest.approx(100)
+
+    def test_numbers_must_agree(self):
+        with pytest.raises(ValueError, match="2 hypotheses for 3 references"):
+            detokenised_bleu(["a", "b"], REFERENCES)
+
+
+class TestDepthTable:
+    def test_files(self, tmp_path):
+        (tmp_path / "ref").write_text("\n".join(REFERENCES) + "\n")
+        for model, half in (("ours", REFERENCES), ("theirs", ["x", "y", "z"])):
+            (tmp_path / model).mkdir()
+            whole = "encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)"
+            (tmp_path / model / "1.log").write_text(log(REFERENCES, kept=whole))
+            pruned = "encoder 6 of 6 layers (0-5), decoder 2 of 4 layers (0,2)"
+            (tmp_path / model / "2.log").write_text(log(half, kept=pruned, seconds="1.5"))
+        run(
+            "python", "-m", "fairseq_layerdrop.evaluation.depth_table", "--reference", tmp_path / "ref",
+            "--out", tmp_path / "out", tmp_path / "ours", tmp_path / "theirs",
+        )  # fmt: skip
+        rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+        assert [(row["model"], row["kept_layers"], round(row["bleu"])) for row in rows] == [
+            ("ours", 4, 100), ("theirs", 4, 100), ("ours", 2, 100), ("theirs", 2, 0),
+        ]  # fmt: skip
+        table = (tmp_path / "out.md").read_text().splitlines()
+        assert (
+            table[2] == "| encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3) | 600 | 100.0 | 2.5 | 100.0 | 2.5 |"
+        )
+        assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_too_few_hypotheses(self, tmp_path):
+        (tmp_path / "ref").write_text("\n".join(REFERENCES) + "\n")
+        (tmp_path / "ours").mkdir()
+        (tmp_path / "ours" / "1.log").write_text(log(["a"], kept="decoder 4 of 4 layers (0-3)"))
+        done = run(
+            "python", "-m", "fairseq_layerdrop.evaluation.depth_table", "--reference", tmp_path / "ref",
+            "--out", tmp_path / "out", tmp_path / "ours", check=False,
+        )  # fmt: skip
+        assert done.returncode and done.stderr.splitlines()[-1].endswith("has 1 hypotheses for 3 references")
