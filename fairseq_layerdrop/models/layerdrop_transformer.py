@@ -13,7 +13,7 @@ from fairseq.models.transformer import transformer_wmt_en_de as stock_wmt_en_de
 from fairseq.models.transformer import transformer_wmt_en_de_big as stock_wmt_en_de_big
 from omegaconf import OmegaConf
 
-from .stack import use_layerdrop
+from .stack import run_seed, use_layerdrop
 
 
 @register_model("layerdrop_transformer")
@@ -24,55 +24,50 @@ class LayerDropTransformerModel(TransformerModel):
     """
 
     @classmethod
-    def hub_models(cls):
-        return {}
-
-    @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
-        seed = getattr(args, "seed", None) or 1
-        use_layerdrop(model.encoder, "encoder", args.encoder_layerdrop, seed)
-        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, seed)
+        use_layerdrop(model.encoder, "encoder", args.encoder_layerdrop, run_seed(args))
+        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
         return model
 
 
-def _run_seed(args) -> None:
-    """Let a hydra configuration's model know the run's seed, as a command line's does."""
+def _interpolate_seed(args) -> None:
+    """Let the model of a hydra configuration know the run's seed, as that of a command line does."""
     if OmegaConf.is_config(args) and args.get("seed") is None:
         args.seed = "${common.seed}"
 
 
 @register_model_architecture("layerdrop_transformer", "layerdrop_transformer")
 def base_architecture(args):
-    _run_seed(args)
+    _interpolate_seed(args)
     stock_base(args)
 
 
 @register_model_architecture("layerdrop_transformer", "layerdrop_transformer_tiny")
 def tiny(args):
     """Two layers of width 64: for tests."""
-    _run_seed(args)
+    _interpolate_seed(args)
     stock_tiny(args)
 
 
 @register_model_architecture("layerdrop_transformer", "layerdrop_transformer_iwslt_de_en")
 def iwslt_de_en(args):
     """6 + 6 layers, width 512, FFN 1024, 4 heads."""
-    _run_seed(args)
+    _interpolate_seed(args)
     stock_iwslt_de_en(args)
 
 
 @register_model_architecture("layerdrop_transformer", "layerdrop_transformer_wmt_en_de")
 def wmt_en_de(args):
     """6 + 6 layers, width 512, FFN 2048, 8 heads."""
-    _run_seed(args)
+    _interpolate_seed(args)
     stock_wmt_en_de(args)
 
 
 @register_model_architecture("layerdrop_transformer", "layerdrop_transformer_wmt_en_de_big")
 def wmt_en_de_big(args):
     """6 + 6 layers, width 1024, FFN 4096, 16 heads: Table 1 of Fan, Grave & Joulin (2020)."""
-    _run_seed(args)
+    _interpolate_seed(args)
     stock_wmt_en_de_big(args)
 
 

@@ -16,7 +16,7 @@ from fairseq.models.transformer_lm import (
 from fairseq.utils import safe_getattr
 from omegaconf import II
 
-from .stack import use_layerdrop
+from .stack import run_seed, use_layerdrop
 
 
 @dataclass
@@ -32,13 +32,9 @@ class LayerDropTransformerLanguageModel(TransformerLanguageModel):
     """
 
     @classmethod
-    def hub_models(cls):
-        return {}
-
-    @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
-        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, safe_getattr(args, "seed", 1))
+        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
         return model
 
 

@@ -3,6 +3,12 @@
 from ..modules import LayerDropModuleList
 
 
+def run_seed(args) -> int:
+    """The run's seed from a model's settings; 1, fairseq's default, where they don't tell it."""
+    seed = getattr(args, "seed", None)
+    return 1 if seed is None else seed
+
+
 def use_layerdrop(stack, name: str, rate: float, seed: int) -> None:
     """Give *stack* a :class:`~fairseq_layerdrop.modules.LayerDropModuleList` of its own layers.
 

@@ -89,7 +89,7 @@ class PrunableTask:
         model = build_pruned(build, cfg, parse(self._settings.prune_layers))
         if not from_checkpoint:
             set_depths(cfg, model.prune_plan)
-            run = self._settings._get_parent()
+            run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
             if run is not None:
                 run.task.prune_layers = None
             logger.info(f"training a pruned model: {model.prune_plan}")

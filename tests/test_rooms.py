@@ -1,0 +1,39 @@
+"""Imports between the package's rooms run downwards only."""
+
+import ast
+
+import pytest
+
+from tests.commands import ROOT
+
+PACKAGE = ROOT / "fairseq_layerdrop"
+MAY_IMPORT = {
+    "plan": set(),
+    "surgery": {"plan"},
+    "modules": set(),
+    "models": {"modules", "plan", "surgery"},
+    "tasks": {"plan", "surgery", "evaluation"},
+    "evaluation": set(),
+    "corpora": set(),
+    "cli": {"plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora"},
+}
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 2:
+            yield from {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            for name in names:
+                assert not (name or "").startswith("fairseq_layerdrop"), f"{path}: import rooms relatively"
+
+
+def test_every_room_is_known():
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports(room):
+    for path in (PACKAGE / room).glob("*.py"):
+        assert set(imported_rooms(path)) <= MAY_IMPORT[room], path
