@@ -67,3 +67,17 @@ TRANSLATION = (
 # torch >= 2.6 by itself refuses what stock fairseq saves.
 STOCK = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 EVALUATE = ("--cpu", "--num-workers", "0", "--max-tokens", "400", "--required-batch-size-multiple", "1")
+LAYERDROP_TRANSLATION = ("--user-dir", USER_DIR, "--task", "layerdrop_translation")
+
+
+def train_translation(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProcess:
+    """Train a 6 + 6-layer model of ours with LayerDrop 0.5; an update has two micro-batches, an epoch six updates."""
+    return run(
+        "fairseq-train", data, *LAYERDROP_TRANSLATION, "--arch", "layerdrop_transformer_tiny", *TRANSLATION,
+        "--encoder-layerdrop", "0.5", "--decoder-layerdrop", "0.5", "--max-tokens", "60", "--update-freq", "2",
+        "--max-update", updates, "--save-dir", out, *flags, **kwargs,
+    )  # fmt: skip
+
+
+def generate(data, checkpoint, *flags, **kwargs) -> subprocess.CompletedProcess:
+    return run("fairseq-generate", data, "--path", checkpoint, "--beam", "3", *EVALUATE, *flags, **kwargs)

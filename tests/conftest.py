@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.commands import TRANSLATION, run, write_sentences
+from tests.commands import TRANSLATION, run, train_translation, write_sentences
 
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile("reproducible")
@@ -48,4 +48,12 @@ def stock_checkpoint(translation_data, tmp_path_factory) -> Path:
         "fairseq-train", translation_data, "--task", "translation", "--arch", "transformer_tiny", *TRANSLATION,
         "--max-tokens", "200", "--max-update", "20", "--save-dir", out,
     )  # fmt: skip
+    return out / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(translation_data, tmp_path_factory) -> Path:
+    """A 6 + 6-layer model trained with the plugin for four updates, seed 3."""
+    out = tmp_path_factory.mktemp("ours")
+    train_translation(translation_data, out, 4, "--seed", "3")
     return out / "checkpoint_last.pt"

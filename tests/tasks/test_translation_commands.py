@@ -1,7 +1,5 @@
 """fairseq's own commands with layerdrop_translation, on a checkpoint of stock fairseq and on ours."""
 
-import os
-import pickle
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +11,16 @@ from fairseq.models.transformer import TransformerModel
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import PlanError
 from fairseq_layerdrop.surgery import load_checkpoint, state_depths
-from tests.commands import EVALUATE, STOCK, TRANSLATION, USER_DIR, ends_in_one_line, run, said
-
-OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_translation")
-
-
-def generate(data, checkpoint, *flags, **kwargs):
-    return run("fairseq-generate", data, "--path", checkpoint, "--beam", "3", *EVALUATE, *flags, **kwargs)
+from tests.commands import (
+    EVALUATE,
+    LAYERDROP_TRANSLATION,
+    STOCK,
+    ends_in_one_line,
+    generate,
+    run,
+    said,
+    train_translation,
+)
 
 
 def hypotheses(done):
@@ -32,41 +33,26 @@ def pruned_line(done):
     return line
 
 
-@pytest.fixture(scope="module")
-def checkpoint(translation_data, tmp_path_factory):
-    """Our 6 + 6-layer model, trained for four updates of two micro-batches, with validation."""
-    out = tmp_path_factory.mktemp("ours")
-    train(translation_data, out, 4, "--seed", "3")
-    return out / "checkpoint_last.pt"
-
-
-def train(data, out, updates, *flags, **kwargs):
-    return run(
-        "fairseq-train", data, *OURS, "--arch", "layerdrop_transformer_tiny", *TRANSLATION,
-        "--encoder-layerdrop", "0.5",
-        "--decoder-layerdrop", "0.5", "--max-tokens", "60", "--update-freq", "2", "--max-update", updates,
-        "--save-dir", out, *flags, **kwargs,
-    )  # fmt: skip
-
-
 class TestStockCheckpoint:
     def test_same_hypotheses_and_scores_as_stock_pruning(self, translation_data, stock_checkpoint):
         overrides = "{'encoder_layers_to_keep':'0,2,4','decoder_layers_to_keep':'0,2,4'}"
         stock = generate(translation_data, stock_checkpoint, "--model-overrides", overrides, **STOCK)
         spec = "encoder=keep:0,2,4/decoder=keep:0,2,4"
-        ours = generate(translation_data, stock_checkpoint, *OURS, "--prune-layers", spec)
+        ours = generate(translation_data, stock_checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", spec)
         assert len(hypotheses(stock)) == 3 * 16
         assert hypotheses(ours) == hypotheses(stock)
 
     def test_whole_model_is_stocks(self, translation_data, stock_checkpoint):
         stock = generate(translation_data, stock_checkpoint, **STOCK)
-        assert hypotheses(generate(translation_data, stock_checkpoint, *OURS)) == hypotheses(stock)
+        assert hypotheses(generate(translation_data, stock_checkpoint, *LAYERDROP_TRANSLATION)) == hypotheses(stock)
 
     def test_one_sided_and_non_contiguous_where_stock_fails(self, translation_data, stock_checkpoint):
         overrides = "{'decoder_layers_to_keep':'0,1,3'}"
         stock = generate(translation_data, stock_checkpoint, "--model-overrides", overrides, check=False, **STOCK)
         assert stock.returncode and "Missing key(s)" in stock.stderr
-        ours = generate(translation_data, stock_checkpoint, *OURS, "--prune-layers", "decoder=keep:0,1,3")
+        ours = generate(
+            translation_data, stock_checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "decoder=keep:0,1,3"
+        )
         assert len(hypotheses(ours)) == 3 * 16
         assert pruned_line(ours).startswith("kept encoder 6 of 6 layers (0-5), decoder 3 of 6 layers (0-1,3); ")
 
@@ -82,7 +68,7 @@ class TestStockCheckpoint:
             *EVALUATE,
         )
         whole = run(*command, "--task", "translation", **STOCK)
-        pruned = run(*command, *OURS, "--prune-layers", "decoder=keep:1@bottom")
+        pruned = run(*command, *LAYERDROP_TRANSLATION, "--prune-layers", "decoder=keep:1@bottom")
         assert "decoder 1 of 6 layers (0)" in pruned_line(pruned)
         losses = [re.search(r"\| loss ([\d.]+)", said(done))[1] for done in (whole, pruned)]
         assert losses[0] != losses[1]
@@ -106,15 +92,15 @@ class TestStockCheckpoint:
 class TestTraining:
     def test_a_restarted_run_ends_as_an_unbroken_one(self, translation_data, checkpoint, tmp_path):
         """The same draws, dropout and batches, and so the same parameters bit for bit (an epoch has six updates)."""
-        train(translation_data, tmp_path, 2, "--seed", "3")
-        resumed = train(translation_data, tmp_path, 4, "--seed", "3")
+        train_translation(translation_data, tmp_path, 2, "--seed", "3")
+        resumed = train_translation(translation_data, tmp_path, 4, "--seed", "3")
         assert "Loaded checkpoint" in said(resumed)
         whole, again = (load_checkpoint(path)["model"] for path in (checkpoint, tmp_path / "checkpoint_last.pt"))
         assert whole.keys() == again.keys()
         assert all(torch.equal(whole[key], again[key]) for key in whole)
 
     def test_another_seed_gives_other_parameters(self, translation_data, checkpoint, tmp_path):
-        train(translation_data, tmp_path, 2, "--seed", "4")
+        train_translation(translation_data, tmp_path, 2, "--seed", "4")
         last = load_checkpoint(tmp_path / "checkpoint_last.pt")
         assert last["cfg"]["model"].seed == 4
 
@@ -125,7 +111,7 @@ class TestTraining:
             address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
         def rank(number):
-            return train(
+            return train_translation(
                 translation_data, tmp_path, 4, "--distributed-world-size", "2", "--distributed-rank", number,
                 "--distributed-init-method", address, "--distributed-backend", "gloo", "--distributed-no-spawn",
                 "--ddp-backend", "legacy_ddp",
@@ -143,30 +129,38 @@ class TestTraining:
     def test_training_a_pruned_model(self, translation_data, checkpoint, tmp_path):
         """It starts from the full checkpoint's layers, saves its true depth, resumes, and loads by itself."""
         flags = ("--prune-layers", "decoder=keep:0,2,5", "--finetune-from-model", checkpoint)
-        first = train(translation_data, tmp_path, 2, *flags)
+        first = train_translation(translation_data, tmp_path, 2, *flags)
         assert "decoder 3 of 6 layers (0,2,5)" in pruned_line(first)
-        second = train(translation_data, tmp_path, 4, *flags)
+        second = train_translation(translation_data, tmp_path, 4, *flags)
         assert "Loaded checkpoint" in said(second) and not re.search("pruned layers", said(second))
         saved = load_checkpoint(tmp_path / "checkpoint_last.pt")
         assert saved["cfg"]["model"].decoder_layers == 3 and saved["cfg"]["task"]["prune_layers"] is None
         assert state_depths(saved["model"]) == {"encoder": 6, "decoder": 3}
-        assert len(hypotheses(generate(translation_data, tmp_path / "checkpoint_last.pt", *OURS))) == 3 * 16
+        assert (
+            len(hypotheses(generate(translation_data, tmp_path / "checkpoint_last.pt", *LAYERDROP_TRANSLATION)))
+            == 3 * 16
+        )
 
 
 class TestOurCheckpoint:
     def test_generate(self, translation_data, checkpoint):
-        done = generate(translation_data, checkpoint, *OURS, "--prune-layers", "drop:3@top")
+        done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "drop:3@top")
         assert pruned_line(done).startswith("kept encoder 3 of 6 layers (0-2), decoder 3 of 6 layers (0-2); ")
 
     def test_ensemble_shares_the_plan(self, translation_data, checkpoint, stock_checkpoint):
         done = generate(
-            translation_data, f"{checkpoint}:{stock_checkpoint}", *OURS, "--prune-layers", "decoder=keep:1@top"
+            translation_data,
+            f"{checkpoint}:{stock_checkpoint}",
+            *LAYERDROP_TRANSLATION,
+            "--prune-layers",
+            "decoder=keep:1@top",
         )
         assert said(done).count("decoder 1 of 6 layers (5)") == 2
 
     def test_interactive(self, translation_data, checkpoint):
         done = run(
-            "fairseq-interactive", translation_data, "--path", checkpoint, *OURS, "--prune-layers", "decoder=keep:0-2",
+            "fairseq-interactive", translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION,
+            "--prune-layers", "decoder=keep:0-2",
             "--cpu", "--source-lang", "a", "--target-lang", "b", stdin="w1 w2 w3\n",
         )  # fmt: skip
         assert "decoder 3 of 6 layers (0-2)" in pruned_line(done)
@@ -174,71 +168,15 @@ class TestOurCheckpoint:
 
     def test_validate(self, translation_data, checkpoint):
         done = run(
-            "fairseq-validate", translation_data, "--path", checkpoint, *OURS, "--prune-layers", "keep:2@every_other",
+            "fairseq-validate", translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION,
+            "--prune-layers", "keep:2@every_other",
             "--valid-subset", "valid", *EVALUATE,
         )  # fmt: skip
         assert pruned_line(done).startswith("kept encoder 2 of 6 layers (0,3), decoder 2 of 6 layers (0,3); ")
 
     def test_two_sided_layers_to_keep_excludes_prune_layers(self, translation_data, checkpoint):
         done = generate(
-            translation_data, checkpoint, *OURS, "--prune-layers", "keep:0", "--model-overrides",
+            translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "keep:0", "--model-overrides",
             "{'decoder_layers_to_keep':'0,2'}", check=False,
         )  # fmt: skip
         ends_in_one_line(done, "--decoder-layers-to-keep and --prune-layers exclude each other")
-
-
-WRONG = [
-    ("decoder=keep:3@every", "unknown rule 'every'"),
-    ("decoder=keep:6", "the decoder has layers 0-5, not 6"),
-    ("", "must start with keep: or drop:"),
-    (r"keep:'\${x}$[\\", "not a layer number"),
-]
-
-
-@pytest.mark.parametrize("spec, words", WRONG)
-class TestWrongSpec:
-    def test_generate(self, translation_data, checkpoint, spec, words):
-        ends_in_one_line(generate(translation_data, checkpoint, *OURS, "--prune-layers", spec, check=False), words)
-
-    def test_interactive(self, translation_data, checkpoint, spec, words):
-        done = run(
-            "fairseq-interactive", translation_data, "--path", checkpoint, *OURS, "--prune-layers", spec, "--cpu",
-            "--source-lang", "a", "--target-lang", "b", check=False,
-        )  # fmt: skip
-        ends_in_one_line(done, words)
-
-    @pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
-    def test_validate(self, translation_data, request, which, spec, words):
-        done = run(
-            "fairseq-validate", translation_data, "--path", request.getfixturevalue(which), *OURS,
-            "--prune-layers", spec, *EVALUATE, check=False,
-        )  # fmt: skip
-        ends_in_one_line(done, words)
-
-    def test_train(self, translation_data, checkpoint, tmp_path, spec, words):
-        ends_in_one_line(train(translation_data, tmp_path, 2, "--prune-layers", spec, check=False), words)
-        assert not list(tmp_path.iterdir())
-
-
-class Payload:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-class TestBadCheckpoint:
-    def test_truncated_ends_with_an_error(self, translation_data, checkpoint, tmp_path):
-        part = tmp_path / "part.pt"
-        part.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
-        assert generate(translation_data, part, *OURS, check=False).returncode
-
-    @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-    def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save):
-        state = torch.load(checkpoint)
-        save({**state, "extra_state": Payload(tmp_path / "payload")}, tmp_path / "hostile.pt")
-        done = generate(translation_data, tmp_path / "hostile.pt", *OURS, check=False)
-        assert done.returncode and not (tmp_path / "payload").exists()

@@ -1,0 +1,69 @@
+"""What users do wrong in fairseq's own commands with layerdrop_translation."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from tests.commands import EVALUATE, LAYERDROP_TRANSLATION, ends_in_one_line, generate, run, train_translation
+
+TEXT = ("decoder=keep:3@every", "unknown rule 'every'")  # told while the command line is read
+DEPTH = ("decoder=keep:6", "the decoder has layers 0-5, not 6")  # told when the model's depth is known
+BOTH = pytest.mark.parametrize("spec, words", [TEXT, DEPTH])
+
+
+class TestWrongSpec:
+    @pytest.mark.parametrize(
+        "spec, words",
+        [TEXT, DEPTH, ("", "must start with keep: or drop:"), (r"keep:'\${x}$[\\", "not a layer number")],
+    )
+    def test_generate(self, translation_data, checkpoint, spec, words):
+        done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", spec, check=False)
+        ends_in_one_line(done, words)
+
+    @BOTH
+    def test_interactive(self, translation_data, checkpoint, spec, words):
+        done = run(
+            "fairseq-interactive", translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION,
+            "--prune-layers", spec, "--cpu", "--source-lang", "a", "--target-lang", "b", check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, words)
+
+    @BOTH
+    @pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
+    def test_validate(self, translation_data, request, which, spec, words):
+        done = run(
+            "fairseq-validate", translation_data, "--path", request.getfixturevalue(which), *LAYERDROP_TRANSLATION,
+            "--prune-layers", spec, *EVALUATE, check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, words)
+
+    @BOTH
+    def test_train(self, translation_data, tmp_path, spec, words):
+        done = train_translation(translation_data, tmp_path, 2, "--prune-layers", spec, check=False)
+        ends_in_one_line(done, words)
+        assert not list(tmp_path.iterdir())
+
+
+class Payload:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class TestBadCheckpoint:
+    def test_truncated_ends_with_an_error(self, translation_data, checkpoint, tmp_path):
+        part = tmp_path / "part.pt"
+        part.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
+        assert generate(translation_data, part, *LAYERDROP_TRANSLATION, check=False).returncode
+
+    @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+    def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save):
+        save({**torch.load(checkpoint), "extra_state": Payload(tmp_path / "payload")}, tmp_path / "hostile.pt")
+        done = generate(translation_data, tmp_path / "hostile.pt", *LAYERDROP_TRANSLATION, check=False)
+        assert done.returncode and not (tmp_path / "payload").exists()
