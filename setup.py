@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_layerdrop", "fairseq_layerdrop.*"]),
-    python_requires=">=3.10",
+    python_requires=">=3.10,<3.13",
     install_requires=[
         # The official release imports on Python <= 3.10 only; fairseq-fixed is fairseq's main branch with the dataclass
         # defaults mended for 3.11 and later.
@@ -21,7 +21,7 @@ setup(
         "numpy<2",  # fairseq uses numpy.compat (--sample-break-mode eos, scoring with language models), which 2 lacks
         "sacrebleu>=2.0",
         "sentencepiece",
-        "torch",
+        "torch>=2.6",  # loads checkpoints with its weights-only unpickler unless told otherwise
     ],
     extras_require={
         "plot": ["matplotlib"],

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets everything up, then shows the main job: trains one Transformer with LayerDrop and one without on a small
 # English-German corpus of numbers, dates and prices in words, prunes the decoders of both at inference, and compares.
-# Takes about eight minutes on two cores after installation. Run again, it reuses the corpus and the trained models.
+# Takes about eight minutes on two cores after installation. Run again, it reuses the corpus and the trained models in OUT,
+# and trains on where UPDATES is higher than before; remove OUT to start afresh.
 #
 #   UPDATES=1000   training updates of each model
 #   OUT=work/quickstart   where everything goes
@@ -39,11 +40,14 @@ train() {
 }
 
 generate() {
+    rm -rf "$out/logs/$1"
     mkdir -p "$out/logs/$1"
     for keep in $depths; do
+        local log="$out/logs/$1/decoder-$keep.log"
         fairseq-generate "$out/data-bin" --user-dir fairseq_layerdrop --task layerdrop_translation \
             --path "$out/$1/checkpoint_last.pt" --prune-layers "decoder=keep:$keep@every_other" \
-            --cpu --beam 4 --max-len-b 60 --max-tokens 3000 --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$out/logs/$1/decoder-$keep.log" 2>&1
+            --cpu --beam 4 --max-len-b 60 --max-tokens 3000 --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$log" 2>&1 ||
+            { tail -n 3 "$log"; exit 1; }
     done
 }
 
@@ -56,8 +60,9 @@ both() {
     "$1" plain > "$out/$1-plain.log" 2>&1 &
     local plain=$!
     trap "kill -- -$layerdrop -$plain 2> /dev/null || true" EXIT
-    wait $layerdrop || { tail -n 3 "$out/$1-layerdrop.log" >&2; exit 1; }
-    wait $plain || { tail -n 3 "$out/$1-plain.log" >&2; exit 1; }
+    for _ in 1 2; do
+        wait -n || { tail -n 3 "$out/$1-layerdrop.log" "$out/$1-plain.log" >&2; exit 1; }
+    done
     trap - EXIT
 }
 

@@ -1,4 +1,4 @@
-"""The README's first command, small."""
+"""The scripts that the README names, small."""
 
 import json
 import os
@@ -6,22 +6,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.commands import ROOT
 
 
-@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="the script would make a virtual environment and install")
-def test_quickstart_runs_twice(tmp_path):
-    environment = {
-        **os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "OUT": str(tmp_path), "UPDATES": "2", "PAIRS": "2000", "DEPTHS": "6 2",
-    }  # fmt: skip
-    for _ in range(2):
-        done = subprocess.run(
-            ["bash", ROOT / "scripts" / "quickstart.sh"], env=environment, capture_output=True, text=True
-        )
+def script(name, *arguments, check=True, **env):
+    """Run a script in this environment, without its setup."""
+    done = subprocess.run(
+        ["bash", ROOT / "scripts" / name, *arguments],
+        env={
+            **os.environ, "SETUP": "skip", "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **{k: str(v) for k, v in env.items()},
+        },
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+def test_quickstart_runs_twice(tmp_path):
+    for depths in ("6 4 2", "6 2"):
+        done = script("quickstart.sh", OUT=tmp_path, UPDATES=2, PAIRS=2000, DEPTHS=depths)
         assert f"picture: {tmp_path}/result.png" in done.stdout
     rows = json.loads((tmp_path / "result.json").read_text())["rows"]
     assert [(row["model"], row["kept_layers"]) for row in rows] == [
@@ -29,3 +35,37 @@ def test_quickstart_runs_twice(tmp_path):
     ]  # fmt: skip
     assert rows[0]["parameters"] > rows[2]["parameters"]
     assert (tmp_path / "result.png").stat().st_size > 10000
+
+
+def test_quickstart_tells_what_failed(tmp_path):
+    done = script("quickstart.sh", OUT=tmp_path, UPDATES=2, PAIRS=2000, DEPTHS="7", check=False)
+    assert done.returncode and "keep 1 to 6" in done.stderr
+
+
+class TestMulti30k:
+    def test_whole_recipe(self, tmp_path):
+        raw, out = tmp_path / "raw", tmp_path / "out"
+        raw.mkdir()
+        for stem, count in {"train": 120, "val": 20, "test_2016_flickr": 20}.items():
+            for lang in ("en", "de"):
+                (raw / f"{stem}.{lang}").write_text(
+                    "".join(f"sentence {i} of {stem} in {lang}\n" for i in range(count))
+                )
+        script("multi30k/prepare.sh", MULTI30K_DIR=raw, OUT=out, VOCABULARY=60)
+        script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=1", OUT=out)
+        done = script("multi30k/evaluate.sh", "layerdrop", OUT=out)
+        assert f"table: {out}/result.md" in done.stdout
+        rows = json.loads((out / "result.json").read_text())["rows"]
+        assert [row["kept_layers"] for row in rows] == [12, 10, 9, 8, 6]
+        again = script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=2", OUT=out)
+        assert "epoch 2" in (again.stdout + again.stderr).replace("epoch 002", "epoch 2")
+
+    def test_mistakes(self, tmp_path):
+        assert "set MULTI30K_DIR" in script("multi30k/prepare.sh", MULTI30K_DIR=tmp_path / "no", check=False).stderr
+        assert "the runs are layerdrop and baseline" in script("multi30k/train.sh", "other", check=False).stderr
+        assert "first: bash scripts/multi30k/prepare.sh" in script(
+            "multi30k/train.sh", "baseline", OUT=tmp_path, check=False
+        ).stderr  # fmt: skip
+        assert (
+            "first: bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr
+        )

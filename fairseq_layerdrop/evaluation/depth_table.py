@@ -5,7 +5,9 @@ logs, one a pruned depth, and writes OUT.json, OUT.md and OUT.png. A folder's na
 """
 
 import argparse
+import itertools
 import json
+import logging
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,11 +95,12 @@ def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
     """Draw BLEU over the number of kept layers of the *pruned* stacks, one curve a model."""
     import matplotlib
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for model, marker in zip(dict.fromkeys(row.model for row in rows), "os^D"):
+    for model, marker in zip(dict.fromkeys(row.model for row in rows), itertools.cycle("os^D")):
         curve = [row for row in rows if row.model == model]
         axes.plot([row.kept_layers for row in curve], [row.bleu for row in curve], marker=marker, label=model)
     axes.set(xlabel=f"{' and '.join(pruned)} layers kept at inference", ylabel="BLEU", title=title, ylim=(0, None))
@@ -116,7 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where to write: OUT.json, OUT.md, OUT.png")
     parser.add_argument("--title", default="", help="title of the picture")
     args = parser.parse_args()
-    references = args.reference.read_text(encoding="utf-8").splitlines()
+    references = args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     rows, pruned, signature = measure(args.folders, references)
     table = to_markdown(rows, signature)
     args.out.parent.mkdir(parents=True, exist_ok=True)

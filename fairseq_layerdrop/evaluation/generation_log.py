@@ -45,7 +45,7 @@ def read_generation_log(path) -> GenerationLog:
     path = Path(path)
     if not path.is_file():
         raise LogError(f"no such log: {path}")
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode("utf-8")
     timing = _TIMING.search(text)
     if timing is None:
         raise LogError(f"{path} is no log of a finished fairseq-generate")

@@ -1,6 +1,11 @@
 """Turning a stack of fairseq's into one that draws as LayerDrop should."""
 
+import types
+
+from torch import nn
+
 from ..modules import LayerDropModuleList
+from ..plan import UserError
 
 
 def run_seed(args) -> int:
@@ -19,9 +24,28 @@ def use_layerdrop(stack, name: str, rate: float, seed: int) -> None:
         name: ``encoder`` or ``decoder``.
         rate: LayerDrop rate p of every layer; with 0 the stack is left alone.
         seed: the run's seed.
+
+    Raises:
+        UserError: the rate isn't in [0, 1].
     """
+    if not 0 <= rate <= 1:
+        raise UserError(f"--{name}-layerdrop must be in [0, 1], not {rate}")
     if rate:
         layers = [stack.layers[i] for i in range(len(stack.layers))]
         stack.layers = LayerDropModuleList(
             layers, [rate] * len(layers), seed=seed, stack=name, returns_tuple=name == "decoder"
         )
+
+
+def remove_fast_path(encoder) -> None:
+    """Take the inference fast path of fairseq 0.12.2 (Python 3.10) out of *encoder*; it fails with torch >= 2.0.
+
+    The path needs second copies of a layer's weights, which are parameters of their own and are filled when a state
+    dict is loaded. fairseq's main branch has neither path nor copies, and without them checkpoints go both ways.
+    """
+    for i in range(len(encoder.layers)):
+        layer = encoder.layers[i]
+        if hasattr(layer, "can_use_fastpath"):
+            for name, _ in list(layer.named_parameters(recurse=False)):
+                delattr(layer, name)
+            layer._load_from_state_dict = types.MethodType(nn.Module._load_from_state_dict, layer)

@@ -35,6 +35,10 @@ class LayerDropModuleList(nn.ModuleList):
     layer its own number and hidden states line up. In evaluation mode the layers themselves come. Nothing is ever
     rescaled, and all layers may be skipped in one pass, as in the paper.
 
+    The draws are keyed as :func:`~fairseq_layerdrop.modules.draw_skips` says, by the number of this pass within its
+    update. A restarted training goes on with the same draws; only where fp16 overflows precede the checkpoint without
+    an update between does it begin that update's draws anew.
+
     Indexing, ``len`` and the names of parameters are those of :class:`torch.nn.ModuleList`.
 
     Args:

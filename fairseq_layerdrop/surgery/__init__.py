@@ -2,7 +2,7 @@
 
 from .build import build_pruned, slice_on_load
 from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint
-from .config import ConfigError, model_depths, prune_config, set_depths
+from .config import ConfigError, copy_config, model_depths, prune_config, set_depths
 from .describe import Description, describe
 from .state import DepthError, slice_state_dict, state_depths
 
@@ -13,6 +13,7 @@ __all__ = [
     "Description",
     "allow_fairseq_types",
     "build_pruned",
+    "copy_config",
     "describe",
     "load_checkpoint",
     "model_depths",

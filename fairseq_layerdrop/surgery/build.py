@@ -5,7 +5,7 @@ import types
 
 from ..plan import Plan, PruneSpec
 from .config import model_depths, prune_config
-from .state import slice_state_dict, state_depths
+from .state import DepthError, slice_state_dict, state_depths
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +15,10 @@ def _load_sliced(self, state_dict, *args, **kwargs):
     depths = state_depths(state_dict)
     if depths == plan.full_depths or depths != plan.kept_depths:
         full = state_dict
-        state_dict = slice_state_dict(full, plan)
+        try:
+            state_dict = slice_state_dict(full, plan)
+        except DepthError as error:
+            raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
         after = sum(parameter.numel() for parameter in self.parameters())
         # Pruning only takes keys away, and renames others: what is missing is what was dropped.
         dropped = sum(v.numel() for v in full.values()) - sum(v.numel() for v in state_dict.values())

@@ -33,6 +33,17 @@ def _load(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6, which can't be mapped
 
 
+def _is_fairseqs(checkpoint) -> bool:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        return False
+    if not all(isinstance(key, str) and torch.is_tensor(value) for key, value in checkpoint["model"].items()):
+        return False
+    cfg = checkpoint.get("cfg")
+    return isinstance(checkpoint.get("args"), argparse.Namespace) or (
+        isinstance(cfg, dict) and cfg.get("model") is not None and cfg.get("task") is not None
+    )
+
+
 def load_checkpoint(path) -> dict:
     """Load a fairseq checkpoint with tensors on the CPU, mapped from the file where its format allows.
 
@@ -64,6 +75,6 @@ def load_checkpoint(path) -> dict:
                 f"{path} holds more than tensors and settings, and loading it could run code; refused"
             ) from error
         raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
-    if not isinstance(checkpoint, dict) or "model" not in checkpoint or not ({"args", "cfg"} & checkpoint.keys()):
+    if not _is_fairseqs(checkpoint):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint

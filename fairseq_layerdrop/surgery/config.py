@@ -39,6 +39,11 @@ def set_depths(cfg, plan: Plan) -> None:
         setattr(cfg, f"{stack}_layers", depth)
 
 
+def copy_config(cfg):
+    """A copy of *cfg* that can be changed alone; interpolations in it still resolve."""
+    return copy.copy(cfg) if isinstance(cfg, Namespace) else copy.deepcopy(cfg)
+
+
 def prune_config(cfg, plan: Plan):
     """A copy of *cfg* that describes the pruned model; *cfg* isn't changed.
 
@@ -46,6 +51,6 @@ def prune_config(cfg, plan: Plan):
         cfg: see :func:`model_depths`.
         plan: a plan for the depths of *cfg*.
     """
-    pruned = copy.copy(cfg) if isinstance(cfg, Namespace) else copy.deepcopy(cfg)
+    pruned = copy_config(cfg)
     set_depths(pruned, plan)
     return pruned

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+
 from .state import layer_of, state_depths
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
@@ -48,13 +50,16 @@ def describe(checkpoint: Mapping) -> Description:
     task = _settings(checkpoint, "task")
     depths = state_depths(checkpoint["model"])
     parts: dict[str, int] = {}
-    seen = set()
+    matrices: list[torch.Tensor] = []
     for key, tensor in checkpoint["model"].items():
-        identity = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
-        if key.rpartition(".")[2] in _BUFFERS or identity in seen:
+        if key.rpartition(".")[2] in _BUFFERS:
             continue
-        seen.add(identity)
         layer = layer_of(key)
+        if not layer and tensor.dim() == 2:
+            # Tied embeddings. A checkpoint saved from a GPU holds them as separate tensors of equal values.
+            if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in matrices):
+                continue
+            matrices.append(tensor)
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()
     history = checkpoint.get("optimizer_history") or [{}]

@@ -1,5 +1,6 @@
 """What fairseq tasks need to take ``--prune-layers``."""
 
+import contextlib
 import functools
 import logging
 from dataclasses import field
@@ -9,7 +10,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
 from ..plan import PlanError, UserError, parse
-from ..surgery import build_pruned, set_depths
+from ..surgery import build_pruned, copy_config, set_depths
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,20 @@ def _complete_architecture(cfg) -> None:
             ARCH_CONFIG_REGISTRY[name](cfg)
 
 
+@contextlib.contextmanager
+def _one_line(unless: bool):
+    """End the program with one line for a user's mistake, *unless* the caller may want to catch it as an exception.
+
+    In a training nobody does, but fairseq's trainer and hydra catch every exception and show tracebacks.
+    """
+    try:
+        yield
+    except UserError as error:
+        if unless:
+            raise
+        raise SystemExit(error.code) from None
+
+
 class PrunableTask:
     """Mixed into a fairseq task, before it among the bases: its models are built and loaded pruned.
 
@@ -63,7 +78,8 @@ class PrunableTask:
     @classmethod
     def setup_task(cls, cfg, **kwargs):
         if cfg.prune_layers is not None:
-            parse(cfg.prune_layers)  # tell of mistakes before any data is read
+            with _one_line(unless=kwargs.get("from_checkpoint", False)):
+                parse(cfg.prune_layers)  # tell of mistakes before any data is read
         return super().setup_task(cfg, **kwargs)
 
     @property
@@ -83,12 +99,17 @@ class PrunableTask:
         def build(model_cfg):
             return super(PrunableTask, self).build_model(model_cfg, from_checkpoint)
 
-        if self._settings.prune_layers is None:
-            return build(cfg)
-        _complete_architecture(cfg)
-        model = build_pruned(build, cfg, parse(self._settings.prune_layers))
+        with _one_line(unless=from_checkpoint):
+            if self._settings.prune_layers is None:
+                return build(cfg)
+            if from_checkpoint:
+                cfg = copy_config(cfg)
+            _complete_architecture(cfg)
+            model = build_pruned(build, cfg, parse(self._settings.prune_layers))
         if not from_checkpoint:
             set_depths(cfg, model.prune_plan)
+            if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line
+                cfg.prune_layers = None
             run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
             if run is not None:
                 run.task.prune_layers = None
@@ -121,6 +142,7 @@ def load_checkpoints_as_prunable() -> None:
         state = load(path, arg_overrides, *args, **kwargs)
         prune_layers = (arg_overrides or {}).get("prune_layers")
         if prune_layers is not None:
+            parse(prune_layers)
             if state.get("args") is not None:
                 state["args"].task = _prunable(state["args"].task)
             task = state["cfg"].task

@@ -2,15 +2,18 @@
 # Translate the Multi30k test set with the trained models at several depths, and compare: work/multi30k/result.{md,json,png}
 #
 #   bash scripts/multi30k/evaluate.sh [layerdrop] [baseline]      (default: both)
+#
+#   OUT=work/multi30k   where train.sh put the models
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/setup.sh
 
-out=work/multi30k
+out=${OUT:-work/multi30k}
 [ $# -gt 0 ] || set -- layerdrop baseline
 folders=()
 for name in "$@"; do
     [ -f "$out/$name/checkpoint_best.pt" ] || { echo "multi30k: no $out/$name/checkpoint_best.pt; first: bash scripts/multi30k/train.sh $name" >&2; exit 1; }
+    rm -rf "$out/logs/$name"
     mkdir -p "$out/logs/$name"
     folders+=("$out/logs/$name")
     for spec in \
@@ -20,10 +23,11 @@ for name in "$@"; do
         decoder=keep:2@every_other \
         keep:3@every_other; do
         echo "multi30k: $name, $spec"
+        log="$out/logs/$name/${spec//[^a-z0-9]/-}.log"
         fairseq-generate "$out/data-bin" --user-dir fairseq_layerdrop --task layerdrop_translation \
             --path "$out/$name/checkpoint_best.pt" --prune-layers "$spec" --cpu --beam 4 --batch-size 128 \
-            --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$out/logs/$name/${spec//[^a-z0-9]/-}.log" 2>&1 ||
-            { tail -n 3 "$out/logs/$name/${spec//[^a-z0-9]/-}.log" >&2; exit 1; }
+            --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$log" 2>&1 ||
+            { tail -n 3 "$log" >&2; exit 1; }
     done
 done
 python -m fairseq_layerdrop.evaluation.depth_table --reference "$out/text/reference.de" --out "$out/result" \

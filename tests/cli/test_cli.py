@@ -10,7 +10,7 @@ from tests.commands import ROOT, ends_in_one_line, run
 
 
 def test_user_dir():
-    assert run("fairseq-layerdrop", "user-dir").stdout.splitlines()[-1] == str(ROOT / "fairseq_layerdrop")
+    assert run("fairseq-layerdrop", "user-dir").stdout == f"{ROOT / 'fairseq_layerdrop'}\n"
 
 
 def test_unknown_verb():
@@ -43,6 +43,17 @@ class TestDescribe:
     def test_text(self, stock_checkpoint):
         shown = run("fairseq-layerdrop", "describe", stock_checkpoint).stdout
         assert "transformer_tiny" in shown and "6 layers, LayerDrop 0" in shown
+
+    def test_rates_and_separate_copies_of_tied_weights(self, checkpoint, tmp_path):
+        """A checkpoint saved from a GPU holds tied weights as separate tensors."""
+        state = torch.load(checkpoint)
+        state["model"] = {key: tensor.clone() for key, tensor in state["model"].items()}
+        torch.save(state, tmp_path / "cloned.pt")
+        told, tied = (
+            json.loads(run("fairseq-layerdrop", "describe", path, "--json").stdout)
+            for path in (tmp_path / "cloned.pt", checkpoint)
+        )
+        assert told == tied and told["layerdrop"] == {"encoder": 0.5, "decoder": 0.5}
 
     def test_missing(self, tmp_path):
         done = run("fairseq-layerdrop", "describe", tmp_path / "none.pt", check=False)

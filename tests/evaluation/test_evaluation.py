@@ -29,9 +29,9 @@ def log(hypotheses, kept=None, sentences=None, seconds="2.5"):
 class TestGenerationLog:
     def test_read(self, tmp_path):
         path = tmp_path / "a.log"
-        path.write_text(log(["a\x85b", "", "c"], kept="decoder 2 of 4 layers (0,2)"))
+        path.write_bytes(log(["a\x85b\rc", "", "c"], kept="decoder 2 of 4 layers (0,2)").encode())
         read = read_generation_log(path)
-        assert read.hypotheses == ["a\x85b", "", "c"]
+        assert read.hypotheses == ["a\x85b\rc", "", "c"]
         assert (read.seconds, read.tokens, read.parameters) == (2.5, 1234, 600)
         assert read.kept == "decoder 2 of 4 layers (0,2)"
 

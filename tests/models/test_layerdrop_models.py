@@ -76,7 +76,7 @@ SAMPLE = {
 
 class TestArchitectures:
     @pytest.mark.parametrize("arch", TRANSLATION + LANGUAGE_MODELS)
-    def test_has_the_settings_and_parameter_names_of_the_stock_one(self, arch):
+    def test_has_the_settings_and_parameters_of_the_stock_one(self, arch):
         stock = arch.removeprefix("layerdrop_").removesuffix("_12_6").removesuffix("_40")
         stock = {"transformer_lm_tiny": "transformer_lm_gpt2_tiny"}.get(stock, stock)
         overrides = {}
@@ -84,6 +84,8 @@ class TestArchitectures:
             overrides = {"encoder_layers": 12}
         if arch.endswith("_40"):
             overrides = {"decoder_layers": 40, "decoder_ffn_embed_dim": 2560}
+        ours, theirs = vars(settings(arch)), vars(settings(stock, **overrides))
+        assert {**ours, "tpu": None} == {**theirs, "tpu": None}
         symbols = 70000 if "wiki103" in arch else 40  # adaptive inputs cut at 60,000
         with torch.device("meta"):
             ours = build(settings(arch, decoder_layerdrop=0.2), arch, symbols)
@@ -121,7 +123,7 @@ class TestLayerDrop:
         dropped.load_state_dict(plain.state_dict())
         assert torch.equal(plain(**SAMPLE)[0], dropped(**SAMPLE)[0])
 
-    def test_zero_is_the_stock_model_in_training_too(self):
+    def test_zero_is_the_stock_model_in_training(self):
         stock = build(
             settings("layerdrop_transformer_tiny", encoder_layers=4, decoder_layers=4), model=TransformerModel
         )

@@ -64,7 +64,7 @@ class TestKey:
         assert others() == expected and first == second
 
     def test_values_are_pinned(self):
-        """The same on every machine and in every version: a restarted run must go on with the same draws."""
+        """A change would make restarted runs go on with other draws."""
         assert draw_skips([0.5] * 8, **KEY) == PINNED
 
 

@@ -145,6 +145,11 @@ class TestDraws:
         disturbed[1:3], len(disturbed), copy.deepcopy(disturbed)
         assert self.draws(disturbed, 20) == self.draws(stack(0.5), 20)
 
+    def test_rate_of_a_stack(self):
+        """2,000 passes of 6 layers: |mean - p| < 5 standard errors (chance: 6e-7)."""
+        passes = torch.tensor(self.draws(stack(0.2), 1000, micro_batches=2), dtype=torch.float)
+        assert abs(1 - passes.mean().item() - 0.2) < 5 * (0.2 * 0.8 / passes.numel()) ** 0.5
+
 
 class TestModuleList:
     def test_names_are_those_of_a_module_list(self):

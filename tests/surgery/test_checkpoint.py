@@ -10,7 +10,11 @@ import torch
 
 from fairseq_layerdrop.surgery import CheckpointError, load_checkpoint
 
-GOOD = {"args": None, "cfg": {"model": argparse.Namespace(arch="x")}, "model": {"decoder.version": torch.ones(1)}}
+GOOD = {
+    "args": None,
+    "cfg": {"model": argparse.Namespace(arch="x"), "task": {"_name": "y"}},
+    "model": {"decoder.version": torch.ones(1)},
+}
 
 
 class Hostile:
@@ -59,7 +63,18 @@ def test_hostile_is_called_so(tmp_path):
         load_checkpoint(tmp_path / "hostile.pt")
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"model": {}}, {"weights": {}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"weights": {}},
+        {"model": {}},
+        {**GOOD, "model": [1]},
+        {**GOOD, "model": {"w": "text"}},
+        {**GOOD, "cfg": None},
+        {**GOOD, "cfg": {"model": {}}},
+    ],
+)
 def test_not_fairseqs(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="not a fairseq checkpoint"):

@@ -87,4 +87,4 @@ def test_from_pretrained(lm_data, checkpoint):
         str(checkpoint.parent), checkpoint.name, str(lm_data), prune_layers="keep:0-2"
     )
     assert len(hub.models[0].decoder.layers) == 3
-    assert hub.score("w1 w2 w3")["positional_scores"].numel() == 4
+    assert hub.score("w1 w2 w3")["positional_scores"].numel() == 3

@@ -99,13 +99,15 @@ class TestTraining:
         assert whole.keys() == again.keys()
         assert all(torch.equal(whole[key], again[key]) for key in whole)
 
-    def test_another_seed_gives_other_parameters(self, translation_data, checkpoint, tmp_path):
-        train_translation(translation_data, tmp_path, 2, "--seed", "4")
-        last = load_checkpoint(tmp_path / "checkpoint_last.pt")
-        assert last["cfg"]["model"].seed == 4
+    def test_a_checkpoint_of_another_depth_ends_in_one_line(self, translation_data, checkpoint, tmp_path):
+        done = train_translation(
+            translation_data, tmp_path, 2, "--decoder-layers", "4", "--prune-layers", "decoder=keep:0,2",
+            "--finetune-from-model", checkpoint, check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, "the plan is for 4 decoder layers, but the checkpoint has 6")
 
     def test_two_processes(self, translation_data, tmp_path):
-        """fairseq compares the ranks' gradient norms at each update: layers drawn differently would end the run."""
+        """fairseq's own two-process training runs and saves; test_data_parallel compares what two ranks draw."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -125,6 +127,7 @@ class TestTraining:
     def test_settings_are_saved(self, checkpoint):
         model = load_checkpoint(checkpoint)["cfg"]["model"]
         assert (model.encoder_layerdrop, model.decoder_layerdrop, model.encoder_layers) == (0.5, 0.5, 6)
+        assert model.seed == 3
 
     def test_training_a_pruned_model(self, translation_data, checkpoint, tmp_path):
         """It starts from the full checkpoint's layers, saves its true depth, resumes, and loads by itself."""
@@ -134,7 +137,8 @@ class TestTraining:
         second = train_translation(translation_data, tmp_path, 4, *flags)
         assert "Loaded checkpoint" in said(second) and not re.search("pruned layers", said(second))
         saved = load_checkpoint(tmp_path / "checkpoint_last.pt")
-        assert saved["cfg"]["model"].decoder_layers == 3 and saved["cfg"]["task"]["prune_layers"] is None
+        assert saved["cfg"]["model"].decoder_layers == 3
+        assert saved["cfg"]["model"].prune_layers is None and saved["cfg"]["task"]["prune_layers"] is None
         assert state_depths(saved["model"]) == {"encoder": 6, "decoder": 3}
         assert (
             len(hypotheses(generate(translation_data, tmp_path / "checkpoint_last.pt", *LAYERDROP_TRANSLATION)))
@@ -174,7 +178,7 @@ class TestOurCheckpoint:
         )  # fmt: skip
         assert pruned_line(done).startswith("kept encoder 2 of 6 layers (0,3), decoder 2 of 6 layers (0,3); ")
 
-    def test_two_sided_layers_to_keep_excludes_prune_layers(self, translation_data, checkpoint):
+    def test_stock_layers_to_keep_excludes_prune_layers(self, translation_data, checkpoint):
         done = generate(
             translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "keep:0", "--model-overrides",
             "{'decoder_layers_to_keep':'0,2'}", check=False,

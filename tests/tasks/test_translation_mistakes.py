@@ -6,7 +6,16 @@ import pickle
 import pytest
 import torch
 
-from tests.commands import EVALUATE, LAYERDROP_TRANSLATION, ends_in_one_line, generate, run, train_translation
+from tests.commands import (
+    EVALUATE,
+    LAYERDROP_TRANSLATION,
+    STOCK,
+    ends_in_one_line,
+    generate,
+    run,
+    said,
+    train_translation,
+)
 
 TEXT = ("decoder=keep:3@every", "unknown rule 'every'")  # told while the command line is read
 DEPTH = ("decoder=keep:6", "the decoder has layers 0-5, not 6")  # told when the model's depth is known
@@ -46,6 +55,11 @@ class TestWrongSpec:
         assert not list(tmp_path.iterdir())
 
 
+def test_layerdrop_rate_outside_of_0_to_1(translation_data, tmp_path):
+    done = train_translation(translation_data, tmp_path, 2, "--encoder-layerdrop", "1.5", check=False)
+    ends_in_one_line(done, "--encoder-layerdrop must be in [0, 1], not 1.5")
+
+
 class Payload:
     """Unpickled, it makes a folder."""
 
@@ -64,6 +78,19 @@ class TestBadCheckpoint:
 
     @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
     def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save):
-        save({**torch.load(checkpoint), "extra_state": Payload(tmp_path / "payload")}, tmp_path / "hostile.pt")
-        done = generate(translation_data, tmp_path / "hostile.pt", *LAYERDROP_TRANSLATION, check=False)
-        assert done.returncode and not (tmp_path / "payload").exists()
+        hostile, payload = tmp_path / "hostile.pt", tmp_path / "payload"
+        save({**torch.load(checkpoint), "extra_state": Payload(payload)}, hostile)
+        done = [
+            generate(translation_data, hostile, *LAYERDROP_TRANSLATION, check=False),
+            train_translation(translation_data, tmp_path / "save", 2, "--finetune-from-model", hostile, check=False),
+        ]
+        for each in done:
+            assert each.returncode and "Weights only load failed" in said(each)
+        assert not payload.exists()
+
+    def test_hostile_would_run_otherwise(self, translation_data, checkpoint, tmp_path):
+        """The payload works where PyTorch's safety is switched off, so that the test above can fail."""
+        hostile, payload = tmp_path / "hostile.pt", tmp_path / "payload"
+        torch.save({**torch.load(checkpoint), "payload": Payload(payload)}, hostile)
+        generate(translation_data, hostile, *LAYERDROP_TRANSLATION, check=False, **STOCK)
+        assert payload.exists()
