@@ -43,7 +43,7 @@ def _depths(kept: str) -> dict[str, tuple[int, int]]:
 
 
 def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], list[str], str]:
-    """The rows of all logs in *folders*, largest first, the stacks pruned somewhere, and sacreBLEU's signature.
+    """The rows of all logs in *folders*, deepest first, the stacks pruned somewhere, and sacreBLEU's signature.
 
     Raises:
         LogError: a folder has no logs, or a log isn't of a pruned, finished run over all *references*.
@@ -71,7 +71,7 @@ def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], list
         signature = bleu.signature
         kept_layers = sum(_depths(log.kept)[stack][0] for stack in pruned)
         rows.append(Row(model, log.kept, kept_layers, log.parameters, bleu.score, log.seconds))
-    return sorted(rows, key=lambda row: -row.parameters), pruned, signature
+    return sorted(rows, key=lambda row: (-row.kept_layers, -row.parameters)), pruned, signature
 
 
 def to_markdown(rows: list[Row], signature: str) -> str:
