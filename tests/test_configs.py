@@ -4,13 +4,15 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, ROOT, USER_DIR, run
+from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, run
 
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
+@NEEDS_FAIRSEQ_MAIN
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_trains(config, translation_data, tmp_path):
     data = tmp_path / "data-bin"  # the binarised files carry their languages in their names
@@ -33,3 +35,10 @@ def test_trains(config, translation_data, tmp_path):
         tmp_path / "save" / "checkpoint_best.pt", "--prune-layers", "keep:3@every_other", *EVALUATE,
     )  # fmt: skip
     assert "Translated 16 sentences" in done.stdout + done.stderr
+
+
+def test_baseline_differs_in_layerdrop_alone():
+    ours, baseline = (OmegaConf.load(ROOT / f"configs/multi30k/{name}.yaml") for name in ("layerdrop", "baseline"))
+    for cfg in (ours, baseline):
+        del cfg.model.encoder_layerdrop, cfg.model.decoder_layerdrop, cfg.checkpoint.save_dir, cfg.hydra.run.dir
+    assert ours == baseline

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.commands import ROOT
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
 
 
 def script(name, *arguments, check=True, **env):
@@ -44,6 +44,7 @@ def test_quickstart_tells_what_failed(tmp_path):
     assert done.returncode and "keep 1 to 6" in done.stderr
 
 
+@NEEDS_FAIRSEQ_MAIN
 class TestMulti30k:
     def test_whole_recipe(self, tmp_path):
         raw, out = tmp_path / "raw", tmp_path / "out"

@@ -11,6 +11,7 @@ from fairseq.models.transformer import TransformerModel
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import model_depths, prune_config
+from tests.commands import NEEDS_FAIRSEQ_MAIN
 
 TRANSLATION = [
     "layerdrop_transformer",
@@ -75,6 +76,7 @@ SAMPLE = {
 
 
 class TestArchitectures:
+    @NEEDS_FAIRSEQ_MAIN
     @pytest.mark.parametrize("arch", TRANSLATION + LANGUAGE_MODELS)
     def test_has_the_settings_and_parameters_of_the_stock_one(self, arch):
         stock = arch.removeprefix("layerdrop_").removesuffix("_12_6").removesuffix("_40")
@@ -123,6 +125,7 @@ class TestLayerDrop:
         dropped.load_state_dict(plain.state_dict())
         assert torch.equal(plain(**SAMPLE)[0], dropped(**SAMPLE)[0])
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_zero_is_the_stock_model_in_training(self):
         stock = build(
             settings("layerdrop_transformer_tiny", encoder_layers=4, decoder_layers=4), model=TransformerModel

@@ -7,6 +7,7 @@ import torch
 
 from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import build_pruned, model_depths
+from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import SAMPLE, build, settings
 
 PLANS = [
@@ -16,7 +17,7 @@ PLANS = [
     "encoder=keep:3/decoder=keep:0,3",
     "drop:1@middle",
 ]
-ARCHITECTURES = ["layerdrop_transformer_tiny", "transformer_tiny"]
+ARCHITECTURES = ["layerdrop_transformer_tiny", pytest.param("transformer_tiny", marks=NEEDS_FAIRSEQ_MAIN)]
 
 
 def cfg_of(arch, **given):

@@ -82,6 +82,17 @@ def test_validate(lm_data, request, which):
     assert "pruned layers: kept decoder 4 of 6 layers (2-5); " in said(done)
 
 
+def test_training_a_pruned_model(lm_data, checkpoint, tmp_path):
+    done = run(
+        "fairseq-train", lm_data, *OURS, "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, *SIZE,
+        "--prune-layers", "keep:0,5", "--finetune-from-model", checkpoint, "--save-dir", tmp_path,
+    )  # fmt: skip
+    assert "pruned layers: kept decoder 2 of 6 layers (0,5); " in said(done)
+    saved = load_checkpoint(tmp_path / "checkpoint_last.pt")["cfg"]
+    assert saved["model"]["decoder_layers"] == 2 and saved["task"]["prune_layers"] is None
+    evaluate(lm_data, tmp_path / "checkpoint_last.pt", *OURS)
+
+
 def test_from_pretrained(lm_data, checkpoint):
     hub = LayerDropTransformerLanguageModel.from_pretrained(
         str(checkpoint.parent), checkpoint.name, str(lm_data), prune_layers="keep:0-2"

@@ -14,6 +14,7 @@ from fairseq_layerdrop.surgery import load_checkpoint, state_depths
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
+    NEEDS_FAIRSEQ_MAIN,
     STOCK,
     ends_in_one_line,
     generate,
@@ -33,6 +34,7 @@ def pruned_line(done):
     return line
 
 
+@NEEDS_FAIRSEQ_MAIN
 class TestStockCheckpoint:
     def test_same_hypotheses_and_scores_as_stock_pruning(self, translation_data, stock_checkpoint):
         overrides = "{'encoder_layers_to_keep':'0,2,4','decoder_layers_to_keep':'0,2,4'}"
@@ -81,6 +83,22 @@ class TestStockCheckpoint:
         assert (len(hub.models[0].encoder.layers), len(hub.models[0].decoder.layers)) == (6, 2)
         assert isinstance(hub.translate("w1 w2 w3"), str)
 
+    def test_checkpoint_with_args_instead_of_cfg(self, translation_data, stock_checkpoint, tmp_path):
+        """As fairseq wrote them before 0.10."""
+        state = load_checkpoint(stock_checkpoint)
+        torch.save({**state, "args": state["cfg"]["model"], "cfg": None}, tmp_path / "old.pt")
+        command = (
+            "fairseq-validate",
+            translation_data,
+            "--path",
+            tmp_path / "old.pt",
+            "--valid-subset",
+            "valid",
+            *EVALUATE,
+        )
+        done = run(*command, *LAYERDROP_TRANSLATION, "--prune-layers", "keep:3@every_other")
+        assert "encoder 3 of 6 layers (0,2,4), decoder 3 of 6 layers (0,2,4)" in pruned_line(done)
+
     def test_from_pretrained_refuses_by_exception(self, translation_data, stock_checkpoint):
         with pytest.raises(PlanError, match="has layers 0-5, not 6") as caught:
             TransformerModel.from_pretrained(
@@ -97,7 +115,7 @@ class TestTraining:
         assert "Loaded checkpoint" in said(resumed)
         whole, again = (load_checkpoint(path)["model"] for path in (checkpoint, tmp_path / "checkpoint_last.pt"))
         assert whole.keys() == again.keys()
-        assert all(torch.equal(whole[key], again[key]) for key in whole)
+        assert all(torch.equal(whole[key], again[key]) for key in whole if not key.endswith("_float_tensor"))
 
     def test_a_checkpoint_of_another_depth_ends_in_one_line(self, translation_data, checkpoint, tmp_path):
         done = train_translation(
@@ -151,6 +169,7 @@ class TestOurCheckpoint:
         done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "drop:3@top")
         assert pruned_line(done).startswith("kept encoder 3 of 6 layers (0-2), decoder 3 of 6 layers (0-2); ")
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_ensemble_shares_the_plan(self, translation_data, checkpoint, stock_checkpoint):
         done = generate(
             translation_data,
