@@ -3,9 +3,14 @@
 ``--user-dir`` imports this module: it registers the models and tasks and makes fairseq's checkpoints loadable.
 """
 
-from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel
-from .surgery import allow_fairseq_types
-from .tasks import LayerDropLanguageModelingTask, LayerDropTranslationTask, load_checkpoints_as_prunable
+import logging
+
+# Importing fairseq's tasks tells at level INFO that tensorboardX isn't there, before any command says anything.
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+
+from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel  # noqa: E402
+from .surgery import allow_fairseq_types  # noqa: E402
+from .tasks import LayerDropLanguageModelingTask, LayerDropTranslationTask, load_checkpoints_as_prunable  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -26,12 +26,14 @@ def script(name, *arguments, check=True, **env):
 
 
 def test_quickstart_runs_twice(tmp_path):
-    shown = {}
+    shown, models = {}, []
     for depths in ("6 2", "2"):
         done = script("quickstart.sh", OUT=tmp_path, UPDATES=2, PAIRS=2000, DEPTHS=depths)
         assert f"picture: {tmp_path}/result.png" in done.stdout
+        models.append((tmp_path / "layerdrop" / "checkpoint_last.pt").read_bytes())
         rows = json.loads((tmp_path / "result.json").read_text())["rows"]
         shown[depths] = [(row["model"], row["kept_layers"], row["parameters"]) for row in rows]
+    assert models[0] == models[1]
     (*_, whole), (*_, pruned) = shown["6 2"][0], shown["6 2"][2]
     assert whole > pruned
     assert shown["6 2"] == [("layerdrop", 6, whole), ("plain", 6, whole), *shown["2"]]

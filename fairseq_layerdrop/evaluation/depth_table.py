@@ -93,9 +93,9 @@ def to_markdown(rows: list[Row], signature: str) -> str:
 
 def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
     """Draw BLEU over the number of kept layers of the *pruned* stacks, one curve a model."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
     import matplotlib
 
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -103,7 +103,12 @@ def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
     for model, marker in zip(dict.fromkeys(row.model for row in rows), itertools.cycle("os^D")):
         curve = [row for row in rows if row.model == model]
         axes.plot([row.kept_layers for row in curve], [row.bleu for row in curve], marker=marker, label=model)
-    axes.set(xlabel=f"{' and '.join(pruned)} layers kept at inference", ylabel="BLEU", title=title, ylim=(0, None))
+    axes.set(
+        xlabel=f"{' and '.join(pruned)} layers kept at inference",
+        ylabel="BLEU",
+        title=title,
+        ylim=(0, 1.05 * max(row.bleu for row in rows) + 1),
+    )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.invert_xaxis()
     axes.grid(alpha=0.3)

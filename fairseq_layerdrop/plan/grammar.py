@@ -125,7 +125,7 @@ def _parse_items(text: str, spec: str) -> tuple[int, ...]:
 def _parse_choice(text: str, spec: str) -> Choice:
     verb, colon, what = text.partition(":")
     if not colon or verb not in VERBS:
-        raise PlanError(f"'{spec}': '{text}' must start with keep: or drop:")
+        raise PlanError(f"'{spec}': '{text}' must start with keep: or drop:, as in decoder=keep:0,2,4")
     count, at, how = what.partition("@")
     if not at:
         return Choice(verb, layers=_parse_items(what, spec))

@@ -100,12 +100,15 @@ class PrunableTask:
             return super(PrunableTask, self).build_model(model_cfg, from_checkpoint)
 
         with _one_line(unless=from_checkpoint):
-            if self._settings.prune_layers is None:
+            prune_layers = self._settings.prune_layers
+            if prune_layers is None and from_checkpoint:
+                prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
+            if prune_layers is None:
                 return build(cfg)
             if from_checkpoint:
                 cfg = copy_config(cfg)
             _complete_architecture(cfg)
-            model = build_pruned(build, cfg, parse(self._settings.prune_layers))
+            model = build_pruned(build, cfg, parse(prune_layers))
         if not from_checkpoint:
             set_depths(cfg, model.prune_plan)
             if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line
@@ -145,10 +148,11 @@ def load_checkpoints_as_prunable() -> None:
             parse(prune_layers)
             if state.get("args") is not None:
                 state["args"].task = _prunable(state["args"].task)
-            task = state["cfg"].task
-            with open_dict(task):
-                task._name = _prunable(task._name)
-                task.prune_layers = prune_layers
+            cfg = state["cfg"]
+            with open_dict(cfg):
+                cfg.task._name = _prunable(cfg.task._name)
+                # for the task that the checkpoint names, and for one that the caller brings
+                cfg.task.prune_layers = cfg.model.prune_layers = prune_layers
         return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

@@ -25,8 +25,8 @@ for name in "$@"; do
         echo "multi30k: $name, $spec"
         log="$out/logs/$name/${spec//[^a-z0-9]/-}.log"
         fairseq-generate "$out/data-bin" --user-dir fairseq_layerdrop --task layerdrop_translation \
-            --path "$out/$name/checkpoint_best.pt" --prune-layers "$spec" --cpu --beam 4 --batch-size 128 \
-            --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$log" 2>&1 ||
+            --path "$out/$name/checkpoint_best.pt" --prune-layers "$spec" --cpu --beam 4 --max-len-a 1.5 --max-len-b 20 \
+            --batch-size 128 --required-batch-size-multiple 1 --remove-bpe sentencepiece > "$log" 2>&1 ||
             { tail -n 3 "$log" >&2; exit 1; }
     done
 done

@@ -58,6 +58,7 @@ class TestDescribe:
     def test_missing(self, tmp_path):
         done = run("fairseq-layerdrop", "describe", tmp_path / "none.pt", check=False)
         ends_in_one_line(done, "no such checkpoint")
+        assert len(done.stderr.splitlines()) == 1
 
     def test_truncated(self, stock_checkpoint, tmp_path):
         part = tmp_path / "part.pt"

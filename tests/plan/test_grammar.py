@@ -93,7 +93,9 @@ class TestRefusal:
     def test_ends_a_program_in_one_line(self):
         with pytest.raises(SystemExit) as caught:
             parse("keep")
-        assert caught.value.code == "fairseq-layerdrop: error: 'keep': 'keep' must start with keep: or drop:"
+        assert caught.value.code == (
+            "fairseq-layerdrop: error: 'keep': 'keep' must start with keep: or drop:, as in decoder=keep:0,2,4"
+        )
 
     @pytest.mark.parametrize("kept_layers", [(), (1, 0), (0, 0), (-1,), (3,)])
     def test_of_a_plan_that_is_none(self, kept_layers):

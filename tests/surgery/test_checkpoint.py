@@ -81,10 +81,10 @@ def test_not_fairseqs(tmp_path, content):
         load_checkpoint(tmp_path / "other.pt")
 
 
-def test_text_and_zip_files(tmp_path):
+def test_other_files_are_called_damaged(tmp_path):
     (tmp_path / "text.pt").write_text("not a checkpoint at all\n" * 50)
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a", "b")
     for name in ("text.pt", "zip.pt"):
-        with pytest.raises(CheckpointError):
+        with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
             load_checkpoint(tmp_path / name)

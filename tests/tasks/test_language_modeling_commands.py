@@ -56,6 +56,12 @@ class TestEvalLm:
         assert "pruned layers: kept decoder 2 of 6 layers (1,4); " in said(pruned)
         assert loss(whole) != loss(pruned)
 
+    @pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
+    def test_model_overrides(self, lm_data, request, which):
+        overrides = "{'prune_layers':'keep:1,4'}"
+        done = evaluate(lm_data, request.getfixturevalue(which), *OURS, "--model-overrides", overrides)
+        assert "pruned layers: kept decoder 2 of 6 layers (1,4); " in said(done)
+
     def test_stock_checkpoint_as_stock_prunes_it(self, lm_data, stock_checkpoint):
         stock = evaluate(lm_data, stock_checkpoint, "--model-overrides", "{'decoder_layers_to_keep':'0,2,4'}", **STOCK)
         ours = evaluate(lm_data, stock_checkpoint, *OURS, "--prune-layers", "keep:3@every_other")

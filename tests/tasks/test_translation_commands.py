@@ -165,6 +165,12 @@ class TestTraining:
 
 
 class TestOurCheckpoint:
+    def test_model_overrides(self, translation_data, checkpoint):
+        done = generate(
+            translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--model-overrides", "{'prune_layers':'keep:1@top'}"
+        )
+        assert "encoder 1 of 6 layers (5), decoder 1 of 6 layers (5)" in pruned_line(done)
+
     def test_generate(self, translation_data, checkpoint):
         done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "drop:3@top")
         assert pruned_line(done).startswith("kept encoder 3 of 6 layers (0-2), decoder 3 of 6 layers (0-2); ")
