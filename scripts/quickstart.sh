@@ -66,9 +66,9 @@ generate() {
 set -m # a process group each
 both() {
     echo "quickstart: $2 (logs: $out/$1-layerdrop.log, $out/$1-plain.log)"
-    "$1" layerdrop > "$out/$1-layerdrop.log" 2>&1 &
+    "$1" layerdrop >> "$out/$1-layerdrop.log" 2>&1 &
     local layerdrop=$!
-    "$1" plain > "$out/$1-plain.log" 2>&1 &
+    "$1" plain >> "$out/$1-plain.log" 2>&1 &
     local plain=$!
     trap "kill -- -$layerdrop -$plain ${teller:+-$teller} 2> /dev/null || true" EXIT
     for _ in 1 2; do
@@ -82,6 +82,7 @@ teller=$!
 both train "training both models for $updates updates"
 kill -- -$teller
 wait $teller 2> /dev/null || true
+teller=
 both generate "translating the test set at decoder depths $depths"
 
 python -m fairseq_layerdrop.evaluation.depth_table --reference "$out/text/reference.de" --out "$out/result" \

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
 
-
 _HELP = (
     "keep only some layers of the model, for instance decoder=keep:3@every_other or "
     "encoder=drop:4,5/decoder=keep:0,2,4 (counted from 0)"
