@@ -65,6 +65,7 @@ def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], list
         for stack in _depths(logs[0][1].kept)
         if any(few < all_ for _, log in logs for few, all_ in [_depths(log.kept)[stack]])
     ]
+    pruned = pruned or list(_depths(logs[0][1].kept))  # full depth alone: count all stacks
     rows, signature = [], ""
     for model, log in logs:
         bleu = detokenised_bleu(log.hypotheses, references)

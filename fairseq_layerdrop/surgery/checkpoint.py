@@ -20,8 +20,7 @@ def allow_fairseq_types() -> None:
     refuses the :class:`argparse.Namespace` of the model's configuration. A namespace only holds attributes; loading
     stays safe.
     """
-    if hasattr(torch.serialization, "add_safe_globals"):  # torch >= 2.4
-        torch.serialization.add_safe_globals([argparse.Namespace])
+    torch.serialization.add_safe_globals([argparse.Namespace])
 
 
 def _load(path: Path):

@@ -6,6 +6,7 @@ import pytest
 import sacrebleu
 
 from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log
+from fairseq_layerdrop.evaluation.depth_table import measure
 from tests.commands import run
 
 REFERENCES = ["ein Mann geht .", "zwei Frauen sprechen laut .", "das Haus ist rot ."]
@@ -87,6 +88,13 @@ class TestDepthTable:
             table[2] == "| encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3) | 600 | 100.0 | 2.5 | 100.0 | 2.5 |"
         )
         assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_full_depth_alone_counts_all_stacks(self, tmp_path):
+        (tmp_path / "1.log").write_text(
+            log(REFERENCES, kept="encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)")
+        )
+        rows, stacks, _ = measure([tmp_path], REFERENCES)
+        assert stacks == ["encoder", "decoder"] and rows[0].kept_layers == 10
 
     def test_too_few_hypotheses(self, tmp_path):
         (tmp_path / "ref").write_text("\n".join(REFERENCES) + "\n")
