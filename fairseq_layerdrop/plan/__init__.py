@@ -1,22 +1,34 @@
-"""What to keep of a model: the Plan value, the ``--prune-layers`` grammar and the rules.
+"""What to keep of a model: the Plan value, the ``--prune-layers`` grammar, the rules and plan files.
 
 Needs neither torch nor fairseq.
 """
 
 from .errors import PlanError, UserError
-from .grammar import Choice, PruneSpec, parse
-from .plan import STACKS, Plan, StackPlan, format_layers
+from .files import write_atomically
+from .grammar import Choice, PruneSpec, drop_spec, parse
+from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure, format_layers, transformer_structure
+from .plan_file import PlanFile, plan_from_dict, plan_to_dict, read_plan, write_plan
 from .rules import RULES
 
 __all__ = [
     "RULES",
     "STACKS",
+    "SUB_LAYERS",
     "Choice",
     "Plan",
     "PlanError",
+    "PlanFile",
     "PruneSpec",
     "StackPlan",
+    "Structure",
     "UserError",
+    "drop_spec",
     "format_layers",
     "parse",
+    "plan_from_dict",
+    "plan_to_dict",
+    "read_plan",
+    "transformer_structure",
+    "write_atomically",
+    "write_plan",
 ]

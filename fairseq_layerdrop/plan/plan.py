@@ -1,14 +1,32 @@
-"""The Plan: which layers of each stack are kept. Plain data, checked when made."""
+"""The Plan: which sub-layers of each layer of each stack are kept. Plain data, checked when made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .errors import PlanError
 
 STACKS = ("encoder", "decoder")
+# What a layer may consist of, in the order in which it runs.
+SUB_LAYERS = ("self_attn", "encoder_attn", "ffn")
+
+# A layer is the tuple of its sub-layers' names, a stack that of its layers, and a structure names a model's stacks.
+Layer = tuple[str, ...]
+Structure = Mapping[str, tuple[Layer, ...]]
 
 
-def format_layers(layers: tuple[int, ...]) -> str:
+def transformer_structure(depths: Mapping[str, int], encoder_attn: bool = True) -> dict[str, tuple[Layer, ...]]:
+    """The structure of an ordinary Transformer.
+
+    Args:
+        depths: number of layers of each stack, by name; with a decoder alone, it is a language model's.
+        encoder_attn: whether the decoder of a model with an encoder attends to it.
+    """
+    attends = encoder_attn and "encoder" in depths
+    layers = {"encoder": ("self_attn", "ffn"), "decoder": SUB_LAYERS if attends else ("self_attn", "ffn")}
+    return {stack: (layers[stack],) * depth for stack, depth in depths.items()}
+
+
+def format_layers(layers: Iterable[int]) -> str:
     """Ascending layer numbers as the grammar writes them, with ranges: ``(0, 1, 2, 5)`` is ``0-2,5``."""
     runs: list[list[int]] = []
     for layer in layers:
@@ -24,35 +42,62 @@ class StackPlan:
     """What is kept of one stack.
 
     Attributes:
-        depth: number of layers of the full stack.
-        kept: numbers of the kept layers in the full stack, ascending, at least one.
+        full: the layers of the full stack, each the tuple of its sub-layers.
+        keep: for each layer of the full stack the sub-layers that are kept of it; none where the layer is dropped.
 
     Raises:
-        PlanError: the kept layers aren't a non-empty, ascending part of ``0 .. depth-1``.
+        PlanError: a layer keeps what it doesn't have, or no layer is kept.
     """
 
-    depth: int
-    kept: tuple[int, ...]
+    full: tuple[Layer, ...]
+    keep: tuple[Layer, ...]
 
     def __post_init__(self):
-        if not self.kept:
+        if len(self.keep) != len(self.full):
+            raise PlanError(f"a plan for {len(self.full)} layers must tell of each, not of {len(self.keep)}")
+        for number, (full, keep) in enumerate(zip(self.full, self.keep)):
+            if keep != tuple(name for name in full if name in keep):
+                raise PlanError(f"layer {number} has {', '.join(full)}, of which it can't keep {', '.join(keep)}")
+        if not any(self.keep):
             raise PlanError("a plan must keep at least one layer of each stack")
-        if list(self.kept) != sorted(set(self.kept)) or self.kept[0] < 0 or self.kept[-1] >= self.depth:
-            raise PlanError(
-                f"kept layers must be ascending numbers in 0-{self.depth - 1} without repeats, not {self.kept}"
-            )
 
     @classmethod
-    def whole(cls, depth: int) -> "StackPlan":
-        """The plan that keeps every layer."""
-        return cls(depth, tuple(range(depth)))
+    def whole(cls, full: tuple[Layer, ...]) -> "StackPlan":
+        """The plan that keeps everything."""
+        return cls(full, full)
+
+    @classmethod
+    def of_layers(cls, full: tuple[Layer, ...], layers: Iterable[int]) -> "StackPlan":
+        """The plan that keeps whole layers, by their numbers."""
+        layers = set(layers)
+        return cls(full, tuple(layer if i in layers else () for i, layer in enumerate(full)))
 
     @property
-    def dropped(self) -> tuple[int, ...]:
-        return tuple(i for i in range(self.depth) if i not in self.kept)
+    def depth(self) -> int:
+        """Number of layers of the full stack."""
+        return len(self.full)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers, in the full stack, of the layers of which something is kept."""
+        return tuple(number for number, keep in enumerate(self.keep) if keep)
+
+    @property
+    def pruned(self) -> tuple[Layer, ...]:
+        """The layers of the pruned stack."""
+        return tuple(keep for keep in self.keep if keep)
+
+    @property
+    def dropped_sublayers(self) -> tuple[tuple[int, str], ...]:
+        """The sub-layers that kept layers lose, each with its layer's number in the full stack."""
+        return tuple(
+            (number, name) for number in self.layers for name in self.full[number] if name not in self.keep[number]
+        )
 
     def __str__(self) -> str:
-        return f"{len(self.kept)} of {self.depth} layers ({format_layers(self.kept)})"
+        lost = "".join(f"{number}.{name}," for number, name in self.dropped_sublayers)
+        layers = format_layers(self.layers) + (f" without {lost[:-1]}" if lost else "")
+        return f"{len(self.layers)} of {self.depth} layers ({layers})"
 
 
 @dataclass(frozen=True)
@@ -61,13 +106,25 @@ class Plan:
 
     stacks: Mapping[str, StackPlan]
 
-    @property
-    def full_depths(self) -> dict[str, int]:
-        return {stack: part.depth for stack, part in self.stacks.items()}
+    @classmethod
+    def whole(cls, structure: Structure) -> "Plan":
+        """The plan that keeps everything."""
+        return cls({stack: StackPlan.whole(layers) for stack, layers in structure.items()})
 
     @property
-    def kept_depths(self) -> dict[str, int]:
-        return {stack: len(part.kept) for stack, part in self.stacks.items()}
+    def full(self) -> dict[str, tuple[Layer, ...]]:
+        """Structure of the full model."""
+        return {stack: part.full for stack, part in self.stacks.items()}
+
+    @property
+    def pruned(self) -> dict[str, tuple[Layer, ...]]:
+        """Structure of the pruned model."""
+        return {stack: part.pruned for stack, part in self.stacks.items()}
+
+    @property
+    def drops_sublayers(self) -> bool:
+        """Whether a kept layer loses a sub-layer."""
+        return any(part.dropped_sublayers for part in self.stacks.values())
 
     def __str__(self) -> str:
         return ", ".join(f"{stack} {part}" for stack, part in self.stacks.items())

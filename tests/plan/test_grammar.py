@@ -4,13 +4,33 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fairseq_layerdrop.plan import RULES, STACKS, Choice, PlanError, PruneSpec, StackPlan, parse
+from fairseq_layerdrop.plan import (
+    RULES,
+    STACKS,
+    SUB_LAYERS,
+    Choice,
+    PlanError,
+    PruneSpec,
+    drop_spec,
+    parse,
+    transformer_structure,
+)
 
 SIX = {"encoder": 6, "decoder": 6}
 
 
+def resolve(text, depths=SIX):
+    return parse(text).resolve(transformer_structure(depths))
+
+
 def kept(text, depths=SIX):
-    return {stack: list(part.kept) for stack, part in parse(text).resolve(depths).stacks.items()}
+    return {stack: list(part.layers) for stack, part in resolve(text, depths).stacks.items()}
+
+
+def lost(text, depths=SIX):
+    """The sub-layers that kept layers lose, as stack.layer.name."""
+    parts = resolve(text, depths).stacks.items()
+    return [f"{stack}.{number}.{name}" for stack, part in parts for number, name in part.dropped_sublayers]
 
 
 class TestMeaning:
@@ -36,8 +56,47 @@ class TestMeaning:
         assert kept("keep:2@every_other", {"encoder": 12, "decoder": 6}) == {"encoder": [0, 6], "decoder": [0, 3]}
 
     def test_plan_in_words(self):
-        words = str(parse("decoder=keep:0,1,2,5").resolve(SIX))
-        assert words == "encoder 6 of 6 layers (0-5), decoder 4 of 6 layers (0-2,5)"
+        assert str(resolve("decoder=keep:0,1,2,5")) == "encoder 6 of 6 layers (0-5), decoder 4 of 6 layers (0-2,5)"
+        words = str(resolve("encoder=keep:0,3/decoder=drop:0,2.ffn,4.self_attn"))
+        assert words == "encoder 2 of 6 layers (0,3), decoder 5 of 6 layers (1-5 without 2.ffn,4.self_attn)"
+
+
+class TestSubLayers:
+    def test_dropped_alone(self):
+        text = "decoder=drop:2.self_attn,4.ffn,4.encoder_attn"
+        assert kept(text) == {"encoder": [0, 1, 2, 3, 4, 5], "decoder": [0, 1, 2, 3, 4, 5]}
+        assert lost(text) == ["decoder.2.self_attn", "decoder.4.encoder_attn", "decoder.4.ffn"]
+
+    def test_dropped_beside_layers_and_in_ranges(self):
+        text = "encoder=drop:0,3-5.self_attn/decoder=drop:1.ffn"
+        assert kept(text)["encoder"] == [1, 2, 3, 4, 5]
+        assert lost(text) == ["encoder.3.self_attn", "encoder.4.self_attn", "encoder.5.self_attn", "decoder.1.ffn"]
+
+    def test_kept_alone(self):
+        plan = resolve("encoder=keep:0-1,4.ffn").stacks["encoder"]
+        assert plan.pruned == (("self_attn", "ffn"), ("self_attn", "ffn"), ("ffn",))
+        assert plan.layers == (0, 1, 4)
+
+    def test_of_every_stack(self):
+        assert lost("drop:1.ffn") == ["encoder.1.ffn", "decoder.1.ffn"]
+
+    def test_layer_that_loses_all_is_a_dropped_layer(self):
+        assert resolve("encoder=drop:1.self_attn,1.ffn") == resolve("encoder=drop:1")
+        assert resolve("decoder=drop:1.self_attn,1.ffn", {"decoder": 3}) == resolve("drop:1", {"decoder": 3})
+
+    def test_of_a_model_that_lacks_some(self):
+        structure = {"decoder": (("self_attn",), ("self_attn", "ffn"))}
+        assert parse("drop:1.self_attn").resolve(structure).pruned == {"decoder": (("self_attn",), ("ffn",))}
+        assert parse("keep:1@top").resolve(structure).pruned == {"decoder": (("self_attn", "ffn"),)}
+        with pytest.raises(PlanError, match="layer 0 of the decoder has no ffn, only self_attn"):
+            parse("drop:0.ffn").resolve(structure)
+
+    def test_what_a_model_lacks_as_text(self):
+        whole = transformer_structure(SIX)
+        for text in ["decoder=drop:1-2.ffn", "encoder=drop:0.self_attn,3.ffn/decoder=drop:5.encoder_attn"]:
+            plan = parse(text).resolve(whole)
+            assert str(drop_spec(whole, plan.pruned)) == text
+        assert drop_spec(whole, whole) is None
 
 
 class TestRefusal:
@@ -66,6 +125,12 @@ class TestRefusal:
             ("keep:1/decoder=keep:2", "name each stack once"),
             ("decoder=keep:1/keep:2", "not a layer number"),
             ("decoder=keep:0\nimport os", "not a layer number"),
+            ("drop:3.fnn", "unknown sub-layer 'fnn'; the sub-layers are self_attn, encoder_attn, ffn"),
+            ("drop:3.", "unknown sub-layer ''"),
+            ("drop:.ffn", "not a layer number"),
+            ("drop:3.ffn,3.ffn", "layer 3 more than once"),
+            ("drop:3,3.ffn", "layer 3 more than once"),
+            ("drop:0-5,3.ffn", "layer 3 more than once"),
         ],
     )
     def test_by_itself(self, text, words):
@@ -83,24 +148,24 @@ class TestRefusal:
             ("drop:6@top", SIX, "drop 1 to 5"),
             ("drop:4@odd_alternate", SIX, "at most 3 layers"),
             ("encoder=keep:1", {"decoder": 6}, "this model has no encoder, only decoder"),
+            ("encoder=drop:6.ffn", SIX, "the encoder has layers 0-5, not 6"),
+            ("encoder=drop:1.encoder_attn", SIX, "layer 1 of the encoder has no encoder_attn, only self_attn and ffn"),
+            ("drop:1.encoder_attn", {"decoder": 6}, "layer 1 of the decoder has no encoder_attn"),
+            ("decoder=drop:0-5.ffn,0-5.self_attn,0-5.encoder_attn", SIX, "leaves no layer of the decoder"),
         ],
     )
     def test_for_a_model(self, text, depths, words):
         with pytest.raises(PlanError) as caught:
-            parse(text).resolve(depths)
+            resolve(text, depths)
         assert words in str(caught.value)
 
     def test_ends_a_program_in_one_line(self):
         with pytest.raises(SystemExit) as caught:
             parse("keep")
         assert caught.value.code == (
-            "fairseq-layerdrop: error: 'keep': 'keep' must start with keep: or drop:, as in decoder=keep:0,2,4"
+            "fairseq-layerdrop: error: 'keep': 'keep' must start with keep: or drop:, as in decoder=keep:0,2,4, "
+            "or be a plan file, FILE.json"
         )
-
-    @pytest.mark.parametrize("kept_layers", [(), (1, 0), (0, 0), (-1,), (3,)])
-    def test_of_a_plan_that_is_none(self, kept_layers):
-        with pytest.raises(PlanError):
-            StackPlan(3, kept_layers)
 
 
 @st.composite
@@ -108,7 +173,16 @@ def choices(draw):
     verb = draw(st.sampled_from(["keep", "drop"]))
     if draw(st.booleans()):
         return Choice(verb, count=draw(st.integers(1, 9999)), how=draw(st.sampled_from(sorted(RULES))))
-    return Choice(verb, layers=tuple(sorted(draw(st.sets(st.integers(0, 60), min_size=1)))))
+    layers = draw(
+        st.dictionaries(st.integers(0, 30), st.none() | st.sets(st.sampled_from(SUB_LAYERS), min_size=1), min_size=1)
+    )
+    items = [
+        (n, name)
+        for n in sorted(layers)
+        for name in ([None] if layers[n] is None else SUB_LAYERS)
+        if name is None or name in layers[n]
+    ]
+    return Choice(verb, items=tuple(items))
 
 
 @st.composite
@@ -127,22 +201,22 @@ class TestProperties:
     @given(specs(), st.integers(1, 24), st.integers(1, 24))
     def test_resolves_to_a_sound_plan_or_is_refused(self, spec, encoder, decoder):
         try:
-            plan = spec.resolve({"encoder": encoder, "decoder": decoder})
+            plan = spec.resolve(transformer_structure({"encoder": encoder, "decoder": decoder}))
         except PlanError:
             return
-        assert plan.full_depths == {"encoder": encoder, "decoder": decoder}
+        assert plan.full == transformer_structure({"encoder": encoder, "decoder": decoder})
         for part in plan.stacks.values():
-            assert sorted(part.kept + part.dropped) == list(range(part.depth))
-            assert list(part.kept) == sorted(part.kept)
+            assert part.layers and list(part.layers) == sorted(part.layers)
+            assert [part.keep[number] for number in part.layers] == list(part.pruned)
 
-    @given(st.sets(st.integers(0, 11), min_size=1, max_size=11))
-    def test_keep_and_drop_are_complements(self, layers):
-        text = ",".join(map(str, layers))
-        plan = parse(f"keep:{text}").resolve({"decoder": 12}).stacks["decoder"]
-        assert set(plan.kept) == layers
-        assert parse(f"drop:{text}").resolve({"decoder": 12}).stacks["decoder"].kept == plan.dropped
+    @given(st.sets(st.integers(0, 11), min_size=1, max_size=11), st.sampled_from(["", ".self_attn", ".ffn"]))
+    def test_keep_and_drop_are_complements(self, layers, name):
+        text = ",".join(f"{layer}{name}" for layer in layers)
+        keep, drop = (resolve(f"{verb}:{text}", {"decoder": 12}).stacks["decoder"] for verb in ("keep", "drop"))
+        for full, kept_part, other in zip(keep.full, keep.keep, drop.keep):
+            assert set(kept_part) ^ set(other) == set(full)
 
-    @given(st.text(alphabet="keepdropncr:=,-@/0123456789_.vy ", max_size=30) | st.text(max_size=20))
+    @given(st.text(alphabet="keepdropncr:=,-@/0123456789_.vyfnslat ", max_size=30) | st.text(max_size=20))
     def test_any_other_text_is_refused_in_one_line(self, text):
         try:
             spec = parse(text)

@@ -1,0 +1,192 @@
+"""Plan files: a plan as JSON.
+
+::
+
+    {
+      "format": "fairseq-layerdrop plan",
+      "version": 1,
+      "checksum": "sha256:…",
+      "stacks": {"decoder": [{"keep": ["self_attn", "encoder_attn"], "drop": ["ffn"]}, …]},
+      "origin": {…}
+    }
+
+Each stack lists all layers of the full model, so a plan says for which model it is. The checksum is that of the rest:
+a damaged file is never taken for another plan. What a person writes by hand is the grammar's text.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import PlanError
+from .files import write_atomically
+from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure
+
+FORMAT = "fairseq-layerdrop plan"
+VERSION = 1
+# Far more than a plan of thousands of layers needs.
+_MOST_BYTES = 16 * 2**20
+
+
+def plan_to_dict(plan: Plan) -> dict:
+    """*plan* as the ``stacks`` of a plan file."""
+    return {
+        stack: [
+            {"keep": list(keep), "drop": [name for name in full if name not in keep]}
+            for full, keep in zip(part.full, part.keep)
+        ]
+        for stack, part in plan.stacks.items()
+    }
+
+
+def plan_from_dict(stacks: object, where: str) -> Plan:
+    """The plan that :func:`plan_to_dict` wrote.
+
+    Args:
+        stacks: any value that JSON can hold.
+        where: what the value was read from, for messages.
+
+    Raises:
+        PlanError: the value isn't a plan; the message names the field.
+    """
+
+    def wrong(field: str, right: str):
+        return PlanError(f"{where}: {field} must be {right}")
+
+    if not isinstance(stacks, dict) or not stacks or not set(stacks) <= set(STACKS):
+        raise wrong("stacks", f"an object with {' or '.join(STACKS)} or both")
+    plans = {}
+    for stack in (name for name in STACKS if name in stacks):
+        layers = stacks[stack]
+        if not isinstance(layers, list) or not layers:
+            raise wrong(f"stacks.{stack}", "a list with an item for each layer")
+        full, kept = [], []
+        for number, layer in enumerate(layers):
+            field = f"stacks.{stack}[{number}]"
+            if not isinstance(layer, dict) or set(layer) != {"keep", "drop"}:
+                raise wrong(field, 'an object with "keep" and "drop"')
+            for part, names in layer.items():
+                if not isinstance(names, list) or names != [name for name in SUB_LAYERS if name in names]:
+                    raise wrong(f"{field}.{part}", f"a list of sub-layers in the order {', '.join(SUB_LAYERS)}")
+            keep, drop = layer["keep"], layer["drop"]
+            if set(keep) & set(drop) or not keep + drop:
+                raise wrong(field, "a layer with each of its sub-layers either kept or dropped")
+            full.append(tuple(name for name in SUB_LAYERS if name in keep + drop))
+            kept.append(tuple(keep))
+        if not any(kept):
+            raise wrong(f"stacks.{stack}", "a list of layers of which at least one is kept")
+        plans[stack] = StackPlan(tuple(full), tuple(kept))
+    return Plan(plans)
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan that was read from a file; a ``--prune-layers`` like those of the grammar.
+
+    Attributes:
+        plan: the plan.
+        origin: where the plan comes from, as it was written.
+        path: where it was read.
+    """
+
+    plan: Plan
+    origin: Mapping
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    def resolve(self, structure: Structure) -> Plan:
+        """The plan, if it is for a model of this *structure*.
+
+        Raises:
+            PlanError: it is for another one.
+        """
+        for stack in STACKS:
+            made_for, has = len(self.plan.full.get(stack, ())), len(structure.get(stack, ()))
+            if made_for != has:
+                raise PlanError(f"{self.path} is a plan for {made_for} {stack} layers, and this model has {has}")
+        for stack, full in self.plan.full.items():
+            for number, (planned, layer) in enumerate(zip(full, structure[stack])):
+                if planned != layer:
+                    raise PlanError(
+                        f"{self.path} is for a model whose {stack} layer {number} has {', '.join(planned)}; "
+                        f"here it has {', '.join(layer)}"
+                    )
+        return self.plan
+
+
+def _checksum(content: Mapping) -> str:
+    rest = {field: value for field, value in content.items() if field != "checksum"}
+    # NaN and lone surrogates are refused here with a ValueError, as JSON has neither.
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_plan(plan: Plan, path, origin: Mapping | None = None) -> None:
+    """Write a plan file, whole or not at all.
+
+    Args:
+        plan: the plan.
+        path: a name that ends in ``.json``.
+        origin: where the plan comes from: method, metric, score, data, checkpoint fingerprint, seed, version, …
+
+    Raises:
+        PlanError: *path* doesn't end in ``.json``.
+        UserError: the file can't be written.
+    """
+    if not str(path).endswith(".json"):
+        raise PlanError(f"a plan file's name must end in .json, not {path}")
+    content = {"format": FORMAT, "version": VERSION, "stacks": plan_to_dict(plan), "origin": dict(origin or {})}
+    content = {"format": FORMAT, "version": VERSION, "checksum": _checksum(content), **content}
+    with write_atomically(path) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _once(pairs) -> dict:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a field that occurs twice")
+    return fields
+
+
+def read_plan(path) -> PlanFile:
+    """Read a plan file.
+
+    Raises:
+        PlanError: there is no such file, or it isn't a plan as :func:`write_plan` writes it; the message names the
+            field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PlanError(f"no such plan file: {path}")
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise PlanError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > _MOST_BYTES:
+        raise PlanError(f"{path} is too long to be a plan file")
+    try:
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+        checksum = _checksum(content) if isinstance(content, dict) else None
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{path} is not a plan file: not valid JSON ({str(error).splitlines()[0][:80]})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PlanError(f'{path} is not a plan file: format must be "{FORMAT}"')
+    if type(content.get("version")) is not int or content["version"] != VERSION:
+        raise PlanError(f"{path}: version must be {VERSION}, the one that this program knows")
+    unknown = sorted(set(content) - {"format", "version", "checksum", "stacks", "origin"})
+    if unknown:
+        raise PlanError(f"{path}: unknown field '{unknown[0]}'")
+    plan = plan_from_dict(content.get("stacks"), str(path))
+    if not isinstance(content.get("origin"), dict):
+        raise PlanError(f"{path}: origin must be an object")
+    if content.get("checksum") != checksum:
+        raise PlanError(
+            f"{path}: checksum doesn't fit the rest, so the file was changed after it was written; "
+            "write it anew, or give the plan as text"
+        )
+    return PlanFile(plan, content["origin"], str(path))
