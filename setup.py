@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -6,7 +7,7 @@ HERE = Path(__file__).parent
 
 setup(
     name="fairseq-layerdrop",
-    version="0.1.0",
+    version=runpy.run_path(str(HERE / "fairseq_layerdrop/version.py"))["__version__"],
     description="Train a fairseq Transformer once with LayerDrop, prune it to any depth at inference",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -24,9 +25,10 @@ setup(
         "torch>=2.6",  # loads checkpoints with its weights-only unpickler unless told otherwise
     ],
     extras_require={
+        "ctranslate2": ["ctranslate2>=4.8"],
         "plot": ["matplotlib"],
         "quickstart": ["matplotlib", "num2words"],
-        "test": ["hypothesis", "matplotlib", "num2words", "pytest", "pytest-xdist", "ruff"],
+        "test": ["ctranslate2", "hypothesis", "matplotlib", "num2words", "pytest", "pytest-xdist", "ruff"],
     },
     entry_points={"console_scripts": ["fairseq-layerdrop = fairseq_layerdrop.cli.main:main"]},
     classifiers=["License :: OSI Approved :: MIT License", "Programming Language :: Python :: 3"],

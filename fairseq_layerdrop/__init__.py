@@ -10,16 +10,22 @@ logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel  # noqa: E402
 from .surgery import allow_fairseq_types  # noqa: E402
-from .tasks import LayerDropLanguageModelingTask, LayerDropTranslationTask, load_checkpoints_as_prunable  # noqa: E402
-
-__version__ = "0.1.0"
+from .tasks import (  # noqa: E402
+    LayerDropLanguageModelingTask,
+    LayerDropTranslationTask,
+    load_checkpoints_as_prunable,
+    slice_averages_too,
+)
+from .version import __version__  # noqa: E402
 
 __all__ = [
     "LayerDropLanguageModelingTask",
     "LayerDropTransformerLanguageModel",
     "LayerDropTransformerModel",
     "LayerDropTranslationTask",
+    "__version__",
 ]
 
 allow_fairseq_types()
 load_checkpoints_as_prunable()
+slice_averages_too()

@@ -85,5 +85,15 @@ def train_translation(data, out, updates, *flags, **kwargs) -> subprocess.Comple
     )  # fmt: skip
 
 
+def train_lm(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProcess:
+    """Train a 6-layer language model of ours with LayerDrop 0.5."""
+    return run(
+        "fairseq-train", data, "--user-dir", USER_DIR, "--task", "layerdrop_language_modeling",
+        "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, "--decoder-layers", "6", "--tokens-per-sample", "32",
+        "--max-tokens", "128", "--decoder-layerdrop", "0.5", "--max-update", updates, "--save-dir", out,
+        *flags, **kwargs,
+    )  # fmt: skip
+
+
 def generate(data, checkpoint, *flags, **kwargs) -> subprocess.CompletedProcess:
     return run("fairseq-generate", data, "--path", checkpoint, "--beam", "3", *EVALUATE, *flags, **kwargs)

@@ -9,13 +9,13 @@ from tests.commands import ROOT
 PACKAGE = ROOT / "fairseq_layerdrop"
 MAY_IMPORT = {
     "plan": set(),
-    "surgery": {"plan"},
+    "surgery": {"plan", "modules", "version"},
     "modules": set(),
     "models": {"modules", "plan", "surgery"},
     "tasks": {"plan", "surgery", "evaluation"},
     "evaluation": set(),
     "corpora": set(),
-    "cli": {"plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora"},
+    "cli": {"version", "plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora"},
 }
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 
-from . import describe, user_dir
+from . import describe, export, user_dir
 
-VERBS = {"describe": describe, "user-dir": user_dir}
+VERBS = {"describe": describe, "export": export, "user-dir": user_dir}
 
 
 def main(argv: list[str] | None = None) -> None:

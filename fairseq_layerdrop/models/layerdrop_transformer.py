@@ -15,7 +15,8 @@ from fairseq.models.transformer import (
 )
 from omegaconf import OmegaConf
 
-from .stack import remove_fast_path, run_seed, use_layerdrop
+from ..surgery import SUBLAYERS_SETTING
+from .stack import SUBLAYERS_HELP, leave_out_sublayers, remove_fast_path, run_seed, use_layerdrop
 
 
 @register_model("layerdrop_transformer")
@@ -26,18 +27,28 @@ class LayerDropTransformerModel(TransformerModel):
     """
 
     @classmethod
+    def add_args(cls, parser):
+        super().add_args(parser)
+        parser.add_argument("--pruned-sublayers", metavar="SPEC", help=SUBLAYERS_HELP)
+
+    @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
         remove_fast_path(model.encoder)
+        leave_out_sublayers(model, args)
         use_layerdrop(model.encoder, "encoder", args.encoder_layerdrop, run_seed(args))
         use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
         return model
 
 
-def _with_run_seed(architecture):
-    """*architecture*, letting the model of a hydra configuration know the run's seed as that of a command line does."""
+def _with_our_settings(architecture):
+    """*architecture* with the settings that are ours.
+
+    It also lets the model of a hydra configuration know the run's seed, as that of a command line does.
+    """
 
     def completed(args):
+        setattr(args, SUBLAYERS_SETTING, getattr(args, SUBLAYERS_SETTING, None))
         if OmegaConf.is_config(args) and args.get("seed") is None:
             args.seed = "${common.seed}"
         architecture(args)
@@ -59,4 +70,4 @@ for _name, _architecture in {
     "layerdrop_transformer_wmt_en_de_big": transformer_wmt_en_de_big,
     "layerdrop_transformer_wmt_en_de_big_12_6": _wmt_en_de_big_12_6,
 }.items():
-    register_model_architecture("layerdrop_transformer", _name)(_with_run_seed(_architecture))
+    register_model_architecture("layerdrop_transformer", _name)(_with_our_settings(_architecture))

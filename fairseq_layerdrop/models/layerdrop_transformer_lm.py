@@ -4,7 +4,8 @@ Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; the
 ``--decoder-layerdrop`` sets it, as in fairseq.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer_lm import (
@@ -16,12 +17,13 @@ from fairseq.models.transformer_lm import (
 from fairseq.utils import safe_getattr
 from omegaconf import II
 
-from .stack import run_seed, use_layerdrop
+from .stack import SUBLAYERS_HELP, leave_out_sublayers, run_seed, use_layerdrop
 
 
 @dataclass
 class LayerDropTransformerLanguageModelConfig(TransformerLanguageModelConfig):
     seed: int = II("common.seed")
+    pruned_sublayers: Optional[str] = field(default=None, metadata={"help": SUBLAYERS_HELP})
 
 
 @register_model("layerdrop_transformer_lm", dataclass=LayerDropTransformerLanguageModelConfig)
@@ -34,6 +36,7 @@ class LayerDropTransformerLanguageModel(TransformerLanguageModel):
     @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
+        leave_out_sublayers(model, args)
         use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
         return model
 

@@ -6,6 +6,9 @@ from torch import nn
 
 from ..modules import LayerDropModuleList
 from ..plan import UserError
+from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers
+
+SUBLAYERS_HELP = "sub-layers that the model is without, for instance decoder=drop:3.ffn,4.self_attn"
 
 
 def run_seed(args) -> int:
@@ -35,6 +38,12 @@ def use_layerdrop(stack, name: str, rate: float, seed: int) -> None:
         stack.layers = LayerDropModuleList(
             layers, [rate] * len(layers), seed=seed, stack=name, returns_tuple=name == "decoder"
         )
+
+
+def leave_out_sublayers(model, args) -> None:
+    """Take out of *model* the sub-layers that its settings say it lacks."""
+    if getattr(args, SUBLAYERS_SETTING, None) is not None:
+        remove_missing_sublayers(model, model_structure(args))
 
 
 def remove_fast_path(encoder) -> None:

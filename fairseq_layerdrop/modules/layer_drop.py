@@ -6,24 +6,25 @@ import torch
 from torch import nn
 
 from .draw import draw_skips
+from .sub_layers import attends_to_encoder
 from .zero_grad import identity_with_zero_grad
 
 
 class _Skipped:
     """Stands for a layer in a pass that skips it: called as the layer is, it returns the layer's input.
 
-    Where *alone*, no layer of the stack runs in this pass. What the layers attend to (a decoder's encoder states) then
-    gets a zero gradient, or the encoder's parameters would fall out of the graph.
+    Where *unattended*, no layer that runs in this pass attends to the encoder. Its states then get a zero gradient, or
+    the encoder's parameters would fall out of the graph.
     """
 
-    def __init__(self, layer: nn.Module, returns_tuple: bool, alone: bool):
+    def __init__(self, layer: nn.Module, returns_tuple: bool, unattended: bool):
         self.layer = layer
         self.returns_tuple = returns_tuple
-        self.alone = alone
+        self.unattended = unattended
 
     def __call__(self, x, *args, **kwargs):
-        attended = [arg for arg in args if torch.is_tensor(arg) and arg.requires_grad] if self.alone else []
-        x = identity_with_zero_grad(x, [*self.layer.parameters(), *attended])
+        states = [arg for arg in args if torch.is_tensor(arg) and arg.requires_grad] if self.unattended else []
+        x = identity_with_zero_grad(x, [*self.layer.parameters(), *states])
         return (x, None, None) if self.returns_tuple else x
 
 
@@ -87,9 +88,10 @@ class LayerDropModuleList(nn.ModuleList):
         if not self.training:
             yield from layers
             return
-        skips = self._draw()
-        for layer, skip in zip(layers, skips):
-            yield _Skipped(layer, self.returns_tuple, alone=all(skips)) if skip else layer
+        drawn = list(zip(layers, self._draw()))
+        unattended = not any(attends_to_encoder(layer) for layer, skip in drawn if not skip)
+        for layer, skip in drawn:
+            yield _Skipped(layer, self.returns_tuple, unattended) if skip else layer
 
     def __getitem__(self, index):
         if isinstance(index, slice):  # a part of the layers is no stack that could draw

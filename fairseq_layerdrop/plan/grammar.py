@@ -135,8 +135,8 @@ def drop_spec(whole: Structure, structure: Structure) -> PruneSpec | None:
     None where there are none. It is how a configuration notes the sub-layers that a model lacks.
     """
     choices = []
-    for stack, full in whole.items():
-        plan = StackPlan(full, tuple(structure[stack]))
+    for stack, layers in structure.items():
+        plan = StackPlan(whole[stack], tuple(layers))
         if plan.dropped_sublayers:
             choices.append((stack, Choice("drop", items=plan.dropped_sublayers)))
     return PruneSpec(tuple(choices)) if choices else None

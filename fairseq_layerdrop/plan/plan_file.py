@@ -125,6 +125,14 @@ def _checksum(content: Mapping) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def _in_lines(content: Mapping) -> str:
+    """*content* as JSON with a line for each layer."""
+    layers = {stack: ",\n   ".join(map(json.dumps, layers)) for stack, layers in content["stacks"].items()}
+    stacks = ",\n".join(f'  "{stack}": [\n   {lines}\n  ]' for stack, lines in layers.items())
+    rest = json.dumps({**content, "stacks": None}, indent=1, ensure_ascii=False)
+    return rest.replace('"stacks": null', f'"stacks": {{\n{stacks}\n }}', 1)
+
+
 def write_plan(plan: Plan, path, origin: Mapping | None = None) -> None:
     """Write a plan file, whole or not at all.
 
@@ -142,7 +150,7 @@ def write_plan(plan: Plan, path, origin: Mapping | None = None) -> None:
     content = {"format": FORMAT, "version": VERSION, "stacks": plan_to_dict(plan), "origin": dict(origin or {})}
     content = {"format": FORMAT, "version": VERSION, "checksum": _checksum(content), **content}
     with write_atomically(path) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(f"{_in_lines(content)}\n".encode())
 
 
 def _once(pairs) -> dict:

@@ -1,25 +1,55 @@
 """Surgery: a plan applied to checkpoints, state dicts and configurations, by pure functions."""
 
-from .build import build_pruned, slice_on_load
-from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint
-from .config import ConfigError, copy_config, model_depths, prune_config, set_depths
+from .build import build_pruned, remove_missing_sublayers, slice_on_load
+from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint, save_checkpoint
+from .config import (
+    SUBLAYERS_SETTING,
+    ConfigError,
+    complete_architecture,
+    copy_config,
+    model_structure,
+    prune_config,
+    set_structure,
+)
+from .ctranslate2 import check_for_ctranslate2, convert_to_ctranslate2
 from .describe import Description, describe
-from .state import DepthError, slice_state_dict, state_depths
+from .export import ExportError, export_checkpoint, plan_for, pruned_settings, weights_of
+from .history import KEY as HISTORY_KEY
+from .history import fingerprint, history_entry, history_in_words, pruning_history
+from .state import DepthError, has_structure, slice_state_dict, state_depths, state_structure
 
 __all__ = [
+    "HISTORY_KEY",
+    "SUBLAYERS_SETTING",
     "CheckpointError",
     "ConfigError",
     "DepthError",
     "Description",
+    "ExportError",
     "allow_fairseq_types",
     "build_pruned",
+    "check_for_ctranslate2",
+    "complete_architecture",
+    "convert_to_ctranslate2",
     "copy_config",
     "describe",
+    "export_checkpoint",
+    "fingerprint",
+    "has_structure",
+    "history_entry",
+    "history_in_words",
     "load_checkpoint",
-    "model_depths",
+    "model_structure",
+    "plan_for",
     "prune_config",
-    "set_depths",
+    "pruned_settings",
+    "pruning_history",
+    "remove_missing_sublayers",
+    "save_checkpoint",
+    "set_structure",
     "slice_on_load",
     "slice_state_dict",
     "state_depths",
+    "state_structure",
+    "weights_of",
 ]

@@ -3,17 +3,27 @@
 import logging
 import types
 
-from ..plan import Plan, PruneSpec
-from .config import model_depths, prune_config
-from .state import DepthError, slice_state_dict, state_depths
+from ..modules import remove_sublayers
+from ..plan import SUB_LAYERS, Plan, PlanFile, PruneSpec, Structure
+from .config import model_structure, prune_config
+from .state import DepthError, has_structure, layers_of, slice_state_dict
 
 logger = logging.getLogger(__name__)
 
 
+def remove_missing_sublayers(model, structure: Structure) -> None:
+    """Take out of *model*, in place, the sub-layers that it doesn't have in *structure*, which has the same depths."""
+    for stack, number, layer in layers_of(model):
+        if stack in structure:
+            remove_sublayers(layer, [name for name in SUB_LAYERS if name not in structure[stack][number]])
+
+
 def _load_sliced(self, state_dict, *args, **kwargs):
     plan: Plan = self.prune_plan
-    depths = state_depths(state_dict)
-    if depths == plan.full_depths or depths != plan.kept_depths:
+    is_full, is_pruned = (
+        has_structure(state_dict, structure, plan.drops_sublayers) for structure in (plan.full, plan.pruned)
+    )
+    if is_full or not is_pruned:
         full = state_dict
         try:
             state_dict = slice_state_dict(full, plan)
@@ -27,17 +37,17 @@ def _load_sliced(self, state_dict, *args, **kwargs):
 
 
 def slice_on_load(model, plan: Plan) -> None:
-    """Let *model*, built at the depth after *plan*, load state dicts of the full model by slicing them.
+    """Let *model*, built as it is after *plan*, load state dicts of the full model by slicing them.
 
     fairseq's ``load_state_dict`` first upgrades old keys in a walk over the model; slicing must come before, so it
-    can't be one of torch's hooks. A state dict that has the pruned depth already (a resumed training) is loaded as it
-    is. The method is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
+    can't be one of torch's hooks. A state dict of the pruned model (a resumed training) is loaded as it is. The method
+    is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
     """
     model.prune_plan = plan
     model.load_state_dict = types.MethodType(_load_sliced, model)
 
 
-def build_pruned(build_model, cfg, spec: PruneSpec):
+def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile):
     """Build the model that *cfg* describes, pruned.
 
     Args:
@@ -52,7 +62,8 @@ def build_pruned(build_model, cfg, spec: PruneSpec):
         PlanError: *spec* doesn't fit the model.
         ConfigError: *cfg* tells of no depth.
     """
-    plan = spec.resolve(model_depths(cfg))
+    plan = spec.resolve(model_structure(cfg))
     model = build_model(prune_config(cfg, plan))
+    remove_missing_sublayers(model, plan.pruned)
     slice_on_load(model, plan)
     return model

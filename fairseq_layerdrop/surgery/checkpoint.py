@@ -1,4 +1,4 @@
-"""Reading fairseq checkpoints safely."""
+"""Reading and writing fairseq checkpoints safely."""
 
 import argparse
 import pickle
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..plan import UserError
+from ..plan import UserError, write_atomically
 
 
 class CheckpointError(UserError):
@@ -77,3 +77,35 @@ def load_checkpoint(path) -> dict:
     if not _is_fairseqs(checkpoint):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint
+
+
+def _without_surplus(state_dict: dict) -> dict:
+    """*state_dict* with tensors that own no more memory than they show; those that share memory still do.
+
+    A tensor that is a part of a larger one would be saved with all of it.
+    """
+    copies: dict[tuple, torch.Tensor] = {}
+    compact = {}
+    for key, tensor in state_dict.items():
+        storage = tensor.untyped_storage()
+        if storage.nbytes() > tensor.numel() * tensor.element_size():
+            view = (storage.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+            if view not in copies:
+                copies[view] = tensor.clone()
+            tensor = copies[view]
+        compact[key] = tensor
+    return compact
+
+
+def save_checkpoint(checkpoint: dict, path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    checkpoint = {**checkpoint, "model": _without_surplus(checkpoint["model"])}
+    with write_atomically(path) as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # torch's writer hides the error of the file
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None

@@ -3,15 +3,47 @@
 import copy
 from argparse import Namespace
 
-from ..plan import STACKS, Plan, UserError
+from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
+from omegaconf import OmegaConf, open_dict
+
+from ..plan import (
+    STACKS,
+    Plan,
+    PlanError,
+    PruneSpec,
+    Structure,
+    UserError,
+    drop_spec,
+    parse,
+    transformer_structure,
+)
+
+# The setting in which our models note the sub-layers that they lack.
+SUBLAYERS_SETTING = "pruned_sublayers"
 
 
 class ConfigError(UserError):
     """A model configuration that can't be pruned."""
 
 
-def model_depths(cfg) -> dict[str, int]:
-    """Depth of each stack that a model configuration tells of.
+def architecture_of(cfg) -> str | None:
+    """Name of the architecture that a model's configuration is for."""
+    return getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+
+
+def complete_architecture(cfg) -> None:
+    """Fill in what the architecture leaves to defaults, in place, as fairseq does when it builds the model."""
+    name = architecture_of(cfg)
+    if name in ARCH_CONFIG_REGISTRY and name not in MODEL_DATACLASS_REGISTRY:
+        if OmegaConf.is_config(cfg):
+            with open_dict(cfg):
+                ARCH_CONFIG_REGISTRY[name](cfg)
+        else:
+            ARCH_CONFIG_REGISTRY[name](cfg)
+
+
+def whole_structure(cfg) -> Structure:
+    """Structure of the model that *cfg* describes, if no sub-layer were missing.
 
     Args:
         cfg: a model's configuration: a flat :class:`argparse.Namespace`, ``DictConfig`` or dataclass, with
@@ -30,13 +62,40 @@ def model_depths(cfg) -> dict[str, int]:
             depths[stack] = int(depth)
     if not depths:
         raise ConfigError("--prune-layers needs a Transformer with encoder_layers or decoder_layers in its settings")
-    return depths
+    return transformer_structure(depths, encoder_attn=not getattr(cfg, "no_cross_attention", False))
 
 
-def set_depths(cfg, plan: Plan) -> None:
-    """Write the depths after *plan* into *cfg*, in place."""
-    for stack, depth in plan.kept_depths.items():
-        setattr(cfg, f"{stack}_layers", depth)
+def model_structure(cfg) -> Structure:
+    """Structure of the model that *cfg* describes; see :func:`whole_structure`.
+
+    Raises:
+        ConfigError: also where the setting of missing sub-layers is not of the kind ``decoder=drop:3.ffn``.
+    """
+    whole = whole_structure(cfg)
+    text = getattr(cfg, SUBLAYERS_SETTING, None)
+    if text is None:
+        return whole
+    try:
+        spec = parse(text)
+        plan = spec.resolve(whole)
+    except PlanError as error:
+        raise ConfigError(f"{SUBLAYERS_SETTING}: {error}") from error
+    if (
+        not isinstance(spec, PruneSpec)
+        or len(plan.full) != len(plan.pruned)
+        or any(len(part.layers) != part.depth for part in plan.stacks.values())
+    ):
+        raise ConfigError(f"{SUBLAYERS_SETTING} drops only sub-layers, as in decoder=drop:3.ffn, not '{text}'")
+    return plan.pruned
+
+
+def set_structure(cfg, structure: Structure) -> None:
+    """Write the depths of *structure* into *cfg*, in place, and what its layers lack where *cfg* has a place for it."""
+    for stack, layers in structure.items():
+        setattr(cfg, f"{stack}_layers", len(layers))
+    if SUBLAYERS_SETTING in cfg:
+        spec = drop_spec(whole_structure(cfg), structure)
+        setattr(cfg, SUBLAYERS_SETTING, None if spec is None else str(spec))
 
 
 def copy_config(cfg):
@@ -48,9 +107,9 @@ def prune_config(cfg, plan: Plan):
     """A copy of *cfg* that describes the pruned model; *cfg* isn't changed.
 
     Args:
-        cfg: see :func:`model_depths`.
-        plan: a plan for the depths of *cfg*.
+        cfg: see :func:`whole_structure`.
+        plan: a plan for the structure of *cfg*.
     """
     pruned = copy_config(cfg)
-    set_depths(pruned, plan)
+    set_structure(pruned, plan.pruned)
     return pruned

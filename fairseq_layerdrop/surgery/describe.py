@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .state import layer_of, state_depths
+from .history import pruning_history, updates_of
+from .state import layer_of, state_structure
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
 _BUFFERS = {"version", "_float_tensor", "num_updates"}
@@ -19,19 +20,24 @@ class Description:
         architecture: name of the model's architecture.
         task: name of the task it was trained for.
         depths: number of layers of each stack, counted in the state dict.
+        sub_layers: for each stack, layer by layer, the sub-layers that it has.
         layerdrop: LayerDrop rate of each stack while training.
         parameters: number of parameters in all, those that several names share counted once.
         parameters_by_part: the same by part: ``embeddings and output``, and each stack's ``layers``.
         updates: number of training updates; None where the checkpoint doesn't tell.
+        pruning_history: how the model was pruned, oldest first; see
+            :func:`~fairseq_layerdrop.surgery.history_entry`.
     """
 
     architecture: str
     task: str
     depths: dict[str, int]
+    sub_layers: dict[str, tuple[tuple[str, ...], ...]]
     layerdrop: dict[str, float]
     parameters: int
     parameters_by_part: dict[str, int]
     updates: int | None
+    pruning_history: list[dict]
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -48,7 +54,7 @@ def describe(checkpoint: Mapping) -> Description:
     """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it."""
     model = _settings(checkpoint, "model")
     task = _settings(checkpoint, "task")
-    depths = state_depths(checkpoint["model"])
+    structure = state_structure(checkpoint["model"])
     parts: dict[str, int] = {}
     matrices: list[torch.Tensor] = []
     for key, tensor in checkpoint["model"].items():
@@ -62,13 +68,14 @@ def describe(checkpoint: Mapping) -> Description:
             matrices.append(tensor)
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()
-    history = checkpoint.get("optimizer_history") or [{}]
     return Description(
         architecture=model.get("_name") or model.get("arch") or "unknown",
         task=task.get("_name") or task.get("task") or "unknown",
-        depths=depths,
-        layerdrop={stack: float(model.get(f"{stack}_layerdrop") or 0) for stack in depths},
+        depths={stack: len(layers) for stack, layers in structure.items()},
+        sub_layers=structure,
+        layerdrop={stack: float(model.get(f"{stack}_layerdrop") or 0) for stack in structure},
         parameters=sum(parts.values()),
         parameters_by_part=parts,
-        updates=history[-1].get("num_updates"),
+        updates=updates_of(checkpoint),
+        pruning_history=pruning_history(checkpoint),
     )

@@ -1,9 +1,11 @@
 """Plan x state dict -> smaller state dict, by the names of keys."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ..plan import Plan, UserError
+from torch import nn
+
+from ..plan import SUB_LAYERS, Plan, Structure, UserError
 
 # The number of a Transformer layer in a state dict's key: `encoder.layers.3.…`, RoBERTa's
 # `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual
@@ -11,34 +13,79 @@ from ..plan import Plan, UserError
 # Other lists that are called `layers`, as in `decoder.embed_tokens.highway.layers.0`, must not match.
 _LAYER_KEY = re.compile(
     r"(?P<head>(?:models\.[^.]+\.)?(?P<part>encoder|decoder)\.(?P<sentence>sentence_encoder\.)?layers\.)"
-    r"(?P<layer>\d+)(?P<tail>\..+)"
+    r"(?P<layer>\d+)(?P<tail>\..+)?"
+)
+# The sub-layer that a layer's key belongs to, by what follows the layer's number. Checkpoints of fairseq before 0.6
+# number the norms: 0 and 1 in an encoder's layers; 0, 1 and 2 in a decoder's, also where there is no encoder_attn.
+_SUB_LAYER_KEY = re.compile(
+    r"\.(?:(?P<self_attn>self_attn|attn_ln|c_attn|layer_norms\.0)"
+    r"|(?P<encoder_attn>encoder_attn|layer_norms\.1)"
+    r"|(?P<ffn>fc1|fc2|final_layer_norm|ffn_layernorm|w_resid|layer_norms\.2))(?:_layer_norm)?(?:\..+)?"
 )
 
 
 class DepthError(UserError):
-    """A state dict whose depth is neither that before nor that after a plan."""
-
-
-def layer_of(key: str) -> tuple[str, int] | None:
-    """Stack and number of the Transformer layer that a state dict's *key* belongs to; None for other keys."""
-    match = _LAYER_KEY.fullmatch(key)
-    return (_stack_of(match), int(match["layer"])) if match else None
+    """A state dict whose layers are neither those before nor those after a plan."""
 
 
 def _stack_of(match: re.Match) -> str:
     return "encoder" if match["sentence"] else match["part"]
 
 
+def _sub_layer_of(match: re.Match) -> str | None:
+    """The sub-layer that a layer's key belongs to; None for what belongs to the layer as a whole."""
+    named = _SUB_LAYER_KEY.fullmatch(match["tail"])
+    if not named:
+        return None
+    if _stack_of(match) == "encoder" and named["encoder_attn"]:
+        return "ffn"  # the second norm of an encoder layer
+    return named.lastgroup
+
+
+def layer_of(key: str) -> tuple[str, int] | None:
+    """Stack and number of the Transformer layer that a state dict's *key* belongs to; None for other keys."""
+    match = _LAYER_KEY.fullmatch(key)
+    return (_stack_of(match), int(match["layer"])) if match and match["tail"] else None
+
+
+def layers_of(model: nn.Module) -> Iterable[tuple[str, int, nn.Module]]:
+    """The Transformer layers of *model*, each with its stack and number."""
+    for name, module in model.named_modules():
+        match = _LAYER_KEY.fullmatch(name)
+        if match and not match["tail"]:
+            yield _stack_of(match), int(match["layer"]), module
+
+
+def state_structure(state_dict: Mapping) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Structure of the model whose *state_dict* this is: the sub-layers of each layer, by the names of its keys."""
+    found: dict[str, dict[int, set]] = {}
+    for match in filter(None, map(_LAYER_KEY.fullmatch, state_dict)):
+        if match["tail"]:
+            parts = found.setdefault(_stack_of(match), {}).setdefault(int(match["layer"]), set())
+            if not match["tail"].startswith(".layer_norms."):  # old language models have one for an encoder_attn
+                parts.add(_sub_layer_of(match))
+    return {
+        stack: tuple(tuple(name for name in SUB_LAYERS if name in layers.get(i, ())) for i in range(max(layers) + 1))
+        for stack, layers in found.items()
+    }
+
+
 def state_depths(state_dict: Mapping) -> dict[str, int]:
     """Depth of each stack in *state_dict*: one more than the highest layer number of its keys."""
-    depths: dict[str, int] = {}
-    for stack, layer in filter(None, map(layer_of, state_dict)):
-        depths[stack] = max(depths.get(stack, 0), layer + 1)
-    return depths
+    return {stack: len(layers) for stack, layers in state_structure(state_dict).items()}
+
+
+def has_structure(state_dict: Mapping, structure: Structure, sublayers: bool) -> bool:
+    """Whether the stacks of *structure* have the same depths in *state_dict*, and with *sublayers* the same parts."""
+    found = state_structure(state_dict)
+    return all(
+        found.get(stack, ()) == layers if sublayers else len(found.get(stack, ())) == len(layers)
+        for stack, layers in structure.items()
+    )
 
 
 def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
-    """The state dict of the pruned model: keys of dropped layers are gone, those of kept layers renumbered.
+    """The state dict of the pruned model: keys of dropped layers and sub-layers are gone, the layers renumbered.
 
     All other keys stay. The tensors are those of *state_dict*, not copies, and *state_dict* isn't changed. Only names
     of keys are looked at, so keys of any age work: slice before fairseq upgrades them, since its upgrade walks the
@@ -46,25 +93,32 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
 
     Args:
         state_dict: of the full model.
-        plan: a plan for its depths; stacks that the plan doesn't name stay whole.
+        plan: a plan for its structure; stacks that the plan doesn't name stay whole.
 
     Raises:
-        DepthError: the state dict has other depths than the plan is for.
+        DepthError: the state dict has other layers than the plan is for.
     """
-    depths = state_depths(state_dict)
+    structure = state_structure(state_dict)
     for stack, part in plan.stacks.items():
-        if depths.get(stack) != part.depth:
-            raise DepthError(
-                f"the plan is for {part.depth} {stack} layers, but the checkpoint has {depths.get(stack, 0)}"
-            )
-    renumbered = {stack: {old: new for new, old in enumerate(part.kept)} for stack, part in plan.stacks.items()}
+        layers = structure.get(stack, ())
+        if len(layers) != part.depth:
+            raise DepthError(f"the plan is for {part.depth} {stack} layers, but the checkpoint has {len(layers)}")
+        for number, _ in part.dropped_sublayers:
+            if layers[number] != part.full[number]:
+                raise DepthError(
+                    f"the plan is for a {stack} whose layer {number} has {', '.join(part.full[number])}, "
+                    f"but in the checkpoint it has {', '.join(layers[number])}"
+                )
+    renumbered = {stack: {old: new for new, old in enumerate(part.layers)} for stack, part in plan.stacks.items()}
     sliced = {}
     for key, value in state_dict.items():
         match = _LAYER_KEY.fullmatch(key)
-        if match and _stack_of(match) in renumbered:
-            new = renumbered[_stack_of(match)].get(int(match["layer"]))
-            if new is None:
+        stack = _stack_of(match) if match and match["tail"] else None
+        if stack in renumbered:
+            number, name = int(match["layer"]), _sub_layer_of(match)
+            part = plan.stacks[stack]
+            if number not in renumbered[stack] or (name in part.full[number] and name not in part.keep[number]):
                 continue
-            key = f"{match['head']}{new}{match['tail']}"
+            key = f"{match['head']}{renumbered[stack][number]}{match['tail']}"
         sliced[key] = value
     return sliced

@@ -2,6 +2,11 @@
 
 from .layerdrop_language_modeling import LayerDropLanguageModelingTask
 from .layerdrop_translation import LayerDropTranslationTask
-from .prunable import load_checkpoints_as_prunable
+from .prunable import load_checkpoints_as_prunable, slice_averages_too
 
-__all__ = ["LayerDropLanguageModelingTask", "LayerDropTranslationTask", "load_checkpoints_as_prunable"]
+__all__ = [
+    "LayerDropLanguageModelingTask",
+    "LayerDropTranslationTask",
+    "load_checkpoints_as_prunable",
+    "slice_averages_too",
+]

@@ -4,13 +4,26 @@ import contextlib
 import functools
 import logging
 from dataclasses import field
+from pathlib import Path
 
 from fairseq import checkpoint_utils
-from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
+from fairseq.models.ema import ema
 from omegaconf import OmegaConf, open_dict
 
 from ..plan import PlanError, UserError, parse
-from ..surgery import build_pruned, copy_config, set_depths
+from ..surgery import (
+    HISTORY_KEY,
+    SUBLAYERS_SETTING,
+    build_pruned,
+    complete_architecture,
+    copy_config,
+    has_structure,
+    history_entry,
+    load_checkpoint,
+    pruning_history,
+    set_structure,
+    slice_state_dict,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +31,8 @@ logger = logging.getLogger(__name__)
 _VERSIONS: dict[str, str] = {}
 
 _HELP = (
-    "keep only some layers of the model, for instance decoder=keep:3@every_other or "
-    "encoder=drop:4,5/decoder=keep:0,2,4 (counted from 0)"
+    "keep only some layers of the model, for instance decoder=keep:3@every_other, encoder=drop:4,5/decoder=keep:0,2,4 "
+    "(counted from 0), decoder=drop:3.self_attn,4.ffn or a plan file, plan.json"
 )
 
 
@@ -35,17 +48,6 @@ def _checked_spec(text: str) -> str:
     except PlanError as error:
         raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
     return text
-
-
-def _complete_architecture(cfg) -> None:
-    """Fill in what the architecture leaves to defaults, as fairseq does when it builds the model."""
-    name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
-    if name in ARCH_CONFIG_REGISTRY and name not in MODEL_DATACLASS_REGISTRY:
-        if OmegaConf.is_config(cfg):
-            with open_dict(cfg):
-                ARCH_CONFIG_REGISTRY[name](cfg)
-        else:
-            ARCH_CONFIG_REGISTRY[name](cfg)
 
 
 @contextlib.contextmanager
@@ -103,20 +105,59 @@ class PrunableTask:
             if prune_layers is None and from_checkpoint:
                 prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
             if prune_layers is None:
-                return build(cfg)
-            if from_checkpoint:
-                cfg = copy_config(cfg)
-            _complete_architecture(cfg)
-            model = build_pruned(build, cfg, parse(prune_layers))
-        if not from_checkpoint:
-            set_depths(cfg, model.prune_plan)
+                model = build(cfg)
+            else:
+                if from_checkpoint:
+                    cfg = copy_config(cfg)
+                complete_architecture(cfg)
+                model = build_pruned(build, cfg, parse(prune_layers))
+            if not from_checkpoint:
+                self._begin_training(cfg, getattr(model, "prune_plan", None))
+        return model
+
+    def _begin_training(self, cfg, plan) -> None:
+        run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
+        if plan is not None:
+            if plan.drops_sublayers and SUBLAYERS_SETTING not in cfg:
+                raise UserError(
+                    "sub-layers can be left out of layerdrop_ architectures only; give --arch layerdrop_…, which loads "
+                    "the same checkpoints"
+                )
+            if not any("encoder_attn" in layer for layer in plan.pruned.get("decoder", ())) and any(
+                "encoder_attn" in layer for layer in plan.full.get("decoder", ())
+            ):
+                raise UserError("no decoder layer keeps its encoder_attn, so the encoder could not be trained")
+            set_structure(cfg, plan.pruned)
             if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line
                 cfg.prune_layers = None
-            run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
             if run is not None:
                 run.task.prune_layers = None
-            logger.info(f"training a pruned model: {model.prune_plan}")
-        return model
+            logger.info(f"training a pruned model: {plan}")
+        history = _history_of(run, plan)
+        if history:
+            self.state.merge_state_dict({HISTORY_KEY: history})
+
+
+def _history_of(run, plan) -> list[dict]:
+    """The pruning history of the model that a training begins with or goes on with, *plan* included."""
+    start = _starting_point(run.checkpoint) if run is not None else None
+    if start is None:
+        return []
+    checkpoint = load_checkpoint(start)
+    history = pruning_history(checkpoint)
+    if plan is not None and has_structure(checkpoint["model"], plan.full, plan.drops_sublayers):
+        history.append(history_entry(plan, checkpoint, start.name))
+    return history
+
+
+def _starting_point(settings) -> Path | None:
+    """The file that fairseq's ``checkpoint_utils.load_checkpoint`` will load, if there is one."""
+    last = Path(settings.save_dir, "checkpoint_last.pt")
+    if settings.restore_file != "checkpoint_last.pt":
+        candidates = [settings.restore_file]
+    else:
+        candidates = [last, settings.get("continue_once"), settings.finetune_from_model]
+    return next((Path(path) for path in candidates if path is not None and Path(path).is_file()), None)
 
 
 def prunable_version_of(stock: str, ours: str) -> None:
@@ -155,3 +196,21 @@ def load_checkpoints_as_prunable() -> None:
         return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+
+
+def slice_averages_too() -> None:
+    """Let a pruned model that is trained with ``--ema-fp32`` take its part of a full model's average.
+
+    fairseq keeps that average in 32 bits beside the model, by the names of parameters, and would take those of other
+    layers. There is no hook; this wraps the method that fills it.
+    """
+    build = ema.EMA.build_fp32_params
+
+    @functools.wraps(build)
+    def build_fp32_params(self, state_dict=None):
+        plan = getattr(self.model, "prune_plan", None)
+        if plan is not None and state_dict is not None and has_structure(state_dict, plan.full, plan.drops_sublayers):
+            state_dict = slice_state_dict(state_dict, plan)
+        build(self, state_dict)
+
+    ema.EMA.build_fp32_params = build_fp32_params

@@ -37,7 +37,12 @@ class TestDescribe:
                 "encoder layers": layers["encoder"],
                 "decoder layers": layers["decoder"],
             },
+            "sub_layers": {
+                "encoder": [["self_attn", "ffn"]] * 6,
+                "decoder": [["self_attn", "encoder_attn", "ffn"]] * 6,
+            },
             "updates": 20,
+            "pruning_history": [],
         }
 
     def test_text(self, stock_checkpoint):

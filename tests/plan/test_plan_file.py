@@ -1,5 +1,6 @@
 """Plan files: written, read, and refused when damaged."""
 
+import copy
 import json
 import os
 
@@ -193,14 +194,12 @@ def damaged_files(draw):
         parent = content
         for step in parents:
             parent = parent[step]
-        other = content
-        for step in draw(st.sampled_from(places)):
-            other = other[step]
+        siblings = list(parent.values()) if isinstance(parent, dict) else parent
         change = draw(st.sampled_from(["delete", "replace", "copy"]))
         if change == "delete":
             del parent[key]
         elif change == "copy":
-            parent[key] = json.loads(json.dumps(other))
+            parent[key] = copy.deepcopy(draw(st.sampled_from(siblings)))
         else:
             scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
             parent[key] = draw(scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=5), scalars))

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import build_pruned, model_depths
+from fairseq_layerdrop.plan import parse, transformer_structure
+from fairseq_layerdrop.surgery import build_pruned, model_structure, prune_config, state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import SAMPLE, build, settings
 
@@ -17,6 +17,13 @@ PLANS = [
     "encoder=keep:3/decoder=keep:0,3",
     "drop:1@middle",
 ]
+SUB_LAYER_PLANS = [
+    "encoder=drop:1.self_attn,3.ffn",
+    "decoder=drop:0.self_attn,1.encoder_attn,2.ffn,3.self_attn,3.ffn",
+    "encoder=drop:0,2.ffn/decoder=keep:1.encoder_attn,3",
+    "drop:0-2.self_attn",
+]
+WHOLE = transformer_structure({"encoder": 4, "decoder": 4})
 ARCHITECTURES = ["layerdrop_transformer_tiny", pytest.param("transformer_tiny", marks=NEEDS_FAIRSEQ_MAIN)]
 
 
@@ -29,18 +36,26 @@ def output(model):
 
 
 def skip(model, plan):
-    """The full model with its dropped layers made to return their input."""
+    """The full model with what the plan drops made to return its input."""
+    norms = {"self_attn": "self_attn_layer_norm", "encoder_attn": "encoder_attn_layer_norm", "ffn": "final_layer_norm"}
     for stack, part in plan.stacks.items():
-        for number in part.dropped:
+        for number, keep in enumerate(part.keep):
             layer = getattr(model, stack).layers[number]
-            as_input = (lambda x, *_, **__: x) if stack == "encoder" else (lambda x, *_, **__: (x, None, None))
-            layer.forward = as_input
+            if not keep:
+                as_input = (lambda x, *_, **__: x) if stack == "encoder" else (lambda x, *_, **__: (x, None, None))
+                layer.forward = as_input
+            for name in set(part.full[number]) - set(keep):
+                adds = getattr(layer, "fc2" if name == "ffn" else name)
+                adds.register_forward_hook(
+                    lambda module, inputs, out: (out[0] * 0, None) if isinstance(out, tuple) else out * 0
+                )
+                getattr(layer, norms[name]).register_forward_hook(lambda module, inputs, out: inputs[0])
     return model
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("normalize_before", [False, True])
-@pytest.mark.parametrize("text", PLANS)
+@pytest.mark.parametrize("text", PLANS + SUB_LAYER_PLANS)
 def test_pruned_is_the_full_model_with_layers_skipped(arch, normalize_before, text):
     cfg = cfg_of(arch, encoder_normalize_before=normalize_before, decoder_normalize_before=normalize_before)
     full = build(cfg, arch)
@@ -48,7 +63,64 @@ def test_pruned_is_the_full_model_with_layers_skipped(arch, normalize_before, te
     pruned = build_pruned(lambda small: build(small, arch), cfg, parse(text))
     pruned.load_state_dict(copy.copy(full.state_dict()), model_cfg=cfg)
     assert vars(cfg) == before
-    assert torch.equal(output(pruned), output(skip(full, parse(text).resolve(model_depths(cfg)))))
+    assert torch.equal(output(pruned), output(skip(full, parse(text).resolve(model_structure(cfg)))))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+class TestSubLayers:
+    def test_are_gone_from_the_model(self, arch):
+        pruned = build_pruned(lambda small: build(small, arch), cfg_of(arch), parse("drop:1.self_attn,2.ffn"))
+        keys = pruned.state_dict().keys()
+        assert not [key for key in keys if ".layers.1.self_attn" in key or ".layers.2.f" in key]
+        assert [key for key in keys if ".layers.1.encoder_attn" in key and ".layers.2.self_attn" not in key]
+        assert state_structure(pruned.state_dict()) == parse("drop:1.self_attn,2.ffn").resolve(WHOLE).pruned
+        assert {name.split(".")[-1] for name, _ in pruned.named_parameters()} == {"weight", "bias"}
+
+    def test_are_gone_from_the_incremental_state(self, arch):
+        text = "decoder=drop:0.self_attn,1.encoder_attn"
+        model = build_pruned(lambda small: build(small, arch), cfg_of(arch), parse(text)).eval()
+        encoder_out = model.encoder(SAMPLE["src_tokens"], SAMPLE["src_lengths"])
+        state = {}
+        for length in (1, 2):
+            model.decoder(SAMPLE["prev_output_tokens"][:, :length], encoder_out, incremental_state=state)
+        assert len(state) == 3 + 3  # of four layers' two attentions
+        model.decoder.reorder_incremental_state_scripting(state, torch.tensor([1, 0]))
+
+    @pytest.mark.parametrize("text", SUB_LAYER_PLANS)
+    def test_step_by_step_as_at_once(self, arch, text):
+        """Incremental decoding computes the same as teacher forcing, within rounding."""
+        model = build_pruned(lambda small: build(small, arch), cfg_of(arch), parse(text)).eval()
+        encoder_out = model.encoder(SAMPLE["src_tokens"], SAMPLE["src_lengths"])
+        tokens, state = SAMPLE["prev_output_tokens"], {}
+        steps = [
+            model.decoder(tokens[:, : i + 1], encoder_out, incremental_state=state)[0] for i in range(tokens.size(1))
+        ]
+        torch.testing.assert_close(torch.cat(steps, dim=1), model(**SAMPLE)[0], atol=1e-5, rtol=1e-5)
+
+    def test_train(self, arch):
+        """What is left learns, with LayerDrop and without."""
+        model = build_pruned(lambda small: build(small, arch), cfg_of(arch), parse("drop:1.self_attn,2.ffn"))
+        for _ in range(5):
+            model.train()(**SAMPLE)[0].square().sum().backward()
+        if arch.startswith("layerdrop"):  # stock LayerDrop gives skipped layers no gradient
+            assert all(parameter.grad is not None for parameter in model.parameters())
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_model_without_sub_layers_by_its_settings():
+    """Our architectures build themselves from what set_structure noted, and prune on from there."""
+    cfg = cfg_of("layerdrop_transformer_tiny")
+    first, second = parse("decoder=drop:0,1.ffn"), parse("decoder=drop:0.self_attn,2")
+    once = build_pruned(build, cfg, first)
+    small = prune_config(cfg, first.resolve(model_structure(cfg)))
+    assert (small.decoder_layers, small.pruned_sublayers) == (3, "decoder=drop:0.ffn")
+    alone = build(small)
+    alone.load_state_dict(once.state_dict())
+    assert torch.equal(output(alone), output(once))
+    twice = build_pruned(build, small, second)
+    twice.load_state_dict(once.state_dict())
+    assert torch.equal(output(twice), output(skip(alone, second.resolve(model_structure(small)))))
+    assert state_structure(twice.state_dict())["decoder"] == (("encoder_attn",), ("self_attn", "encoder_attn", "ffn"))
 
 
 def old_attention(state):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fairseq_layerdrop.plan import Plan, StackPlan, parse
-from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_depths
+from fairseq_layerdrop.plan import parse, transformer_structure
+from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_depths, state_structure
 
 
 def state(*keys):
@@ -26,7 +26,7 @@ TRANSFORMER = state(
 
 
 def plan(text, **depths):
-    return parse(text).resolve(depths or {"encoder": 4, "decoder": 4})
+    return parse(text).resolve(transformer_structure(depths or {"encoder": 4, "decoder": 4}))
 
 
 class TestSlice:
@@ -78,4 +78,65 @@ class TestSlice:
     @pytest.mark.parametrize("depth", [3, 5])
     def test_plan_for_another_depth_is_refused(self, depth):
         with pytest.raises(DepthError, match=f"for {depth} decoder layers, but the checkpoint has 4"):
-            slice_state_dict(TRANSFORMER, Plan({"decoder": StackPlan(depth, (0,))}))
+            slice_state_dict(TRANSFORMER, plan("keep:0", decoder=depth))
+
+
+PARTS = {
+    "encoder": ["self_attn.q_proj.bias", "self_attn_layer_norm.bias", "fc1.bias", "final_layer_norm.bias"],
+    "decoder": [
+        "self_attn.q_proj.bias", "self_attn_layer_norm.bias", "attn_ln.bias", "c_attn",
+        "encoder_attn.out_proj.bias", "encoder_attn_layer_norm.bias",
+        "fc1.bias", "ffn_layernorm.bias", "fc2.bias", "w_resid", "final_layer_norm.bias",
+    ],
+}  # fmt: skip
+
+
+class TestSubLayers:
+    def model(self, **depths):
+        return state(
+            *(f"{stack}.layers.{i}.{part}" for stack, n in depths.items() for i in range(n) for part in PARTS[stack])
+        )
+
+    def test_structure(self):
+        model = self.model(encoder=3, decoder=2)
+        assert state_structure(model) == transformer_structure({"encoder": 3, "decoder": 2})
+        text = "encoder=drop:0.ffn/decoder=drop:1.encoder_attn"
+        pruned = slice_state_dict(model, plan(text, encoder=3, decoder=2))
+        assert state_structure(pruned) == plan(text, encoder=3, decoder=2).pruned
+
+    @pytest.mark.parametrize(
+        "name, gone",
+        [
+            ("self_attn", {"self_attn.q_proj.bias", "self_attn_layer_norm.bias", "attn_ln.bias", "c_attn"}),
+            ("encoder_attn", {"encoder_attn.out_proj.bias", "encoder_attn_layer_norm.bias"}),
+            ("ffn", {"fc1.bias", "ffn_layernorm.bias", "fc2.bias", "w_resid", "final_layer_norm.bias"}),
+        ],
+    )
+    def test_all_parts_of_one_are_gone_from_its_layer_alone(self, name, gone):
+        model = self.model(encoder=2, decoder=2)
+        sliced = slice_state_dict(model, plan(f"decoder=drop:1.{name}", encoder=2, decoder=2))
+        assert model.keys() - sliced.keys() == {f"decoder.layers.1.{part}" for part in gone}
+
+    def test_layers_are_renumbered(self):
+        sliced = slice_state_dict(self.model(encoder=1, decoder=4), plan("decoder=keep:1.ffn,3", encoder=1, decoder=4))
+        assert sliced["decoder.layers.0.fc1.bias"] == "decoder.layers.1.fc1.bias"
+        assert sliced["decoder.layers.1.w_resid"] == "decoder.layers.3.w_resid"
+        assert len(sliced) == 4 + 5 + 11
+
+    def test_numbered_norms_of_old_checkpoints(self):
+        old = state(
+            *(f"{s}.layers.0.{p}.bias" for s in ("encoder", "decoder") for p in ("self_attn", "fc1", "layer_norms.0",
+            "layer_norms.1")), "decoder.layers.0.encoder_attn.bias", "decoder.layers.0.layer_norms.2.bias",
+        )  # fmt: skip
+        assert state_structure(old) == transformer_structure({"encoder": 1, "decoder": 1})
+        one = plan("encoder=drop:0.ffn/decoder=drop:0.encoder_attn", encoder=1, decoder=1)
+        assert slice_state_dict(old, one).keys() == {
+            "encoder.layers.0.self_attn.bias", "encoder.layers.0.layer_norms.0.bias", "decoder.layers.0.self_attn.bias",
+            "decoder.layers.0.layer_norms.0.bias", "decoder.layers.0.fc1.bias", "decoder.layers.0.layer_norms.2.bias",
+        }  # fmt: skip
+
+    def test_plan_for_other_sub_layers_is_refused(self):
+        text = "decoder=drop:1.encoder_attn"
+        model = slice_state_dict(self.model(encoder=1, decoder=2), plan(text, encoder=1, decoder=2))
+        with pytest.raises(DepthError, match="layer 1 has self_attn, encoder_attn, ffn, but in the checkpoint it has"):
+            slice_state_dict(model, plan("decoder=drop:1.ffn", encoder=1, decoder=2))

@@ -6,7 +6,7 @@ import pytest
 
 from fairseq_layerdrop import LayerDropTransformerLanguageModel
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, STOCK, TRAIN, USER_DIR, ends_in_one_line, run, said
+from tests.commands import EVALUATE, STOCK, TRAIN, USER_DIR, ends_in_one_line, run, said, train_lm
 
 OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_language_modeling")
 SIZE = ("--decoder-layers", "6", "--tokens-per-sample", "32", "--max-tokens", "128", "--max-update", "10")
@@ -15,10 +15,7 @@ SIZE = ("--decoder-layers", "6", "--tokens-per-sample", "32", "--max-tokens", "1
 @pytest.fixture(scope="module")
 def checkpoint(lm_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("lm")
-    run(
-        "fairseq-train", lm_data, *OURS, "--arch", "layerdrop_transformer_lm_tiny", *TRAIN, *SIZE,
-        "--decoder-layerdrop", "0.5", "--seed", "5", "--save-dir", out,
-    )  # fmt: skip
+    train_lm(lm_data, out, 10, "--seed", "5")
     return out / "checkpoint_last.pt"
 
 

@@ -80,12 +80,10 @@ class TestBadCheckpoint:
     def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save):
         hostile, payload = tmp_path / "hostile.pt", tmp_path / "payload"
         save({**torch.load(checkpoint), "extra_state": Payload(payload)}, hostile)
-        done = [
-            generate(translation_data, hostile, *LAYERDROP_TRANSLATION, check=False),
-            train_translation(translation_data, tmp_path / "save", 2, "--finetune-from-model", hostile, check=False),
-        ]
-        for each in done:
-            assert each.returncode and "Weights only load failed" in said(each)
+        done = generate(translation_data, hostile, *LAYERDROP_TRANSLATION, check=False)
+        assert done.returncode and "Weights only load failed" in said(done)
+        done = train_translation(translation_data, tmp_path / "save", 2, "--finetune-from-model", hostile, check=False)
+        ends_in_one_line(done, str(hostile))
         assert not payload.exists()
 
     def test_hostile_would_run_otherwise(self, translation_data, checkpoint, tmp_path):

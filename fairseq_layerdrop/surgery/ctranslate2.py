@@ -1,0 +1,123 @@
+"""Pruned models for CTranslate2, through its own converter of fairseq checkpoints."""
+
+import os
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+
+from ..plan import UserError
+from .checkpoint import save_checkpoint
+from .export import ExportError
+
+_MODELS = ("bart", "transformer", "transformer_lm")
+_ACTIVATIONS = ("gelu", "gelu_accurate", "gelu_fast", "relu", "swish")
+
+
+def _library():
+    try:
+        import ctranslate2.converters
+        from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
+    except ImportError as error:
+        raise ExportError("ctranslate2 isn't installed; pip install 'fairseq-layerdrop[ctranslate2]'") from error
+    return ctranslate2.converters.FairseqConverter, ACCEPTED_MODEL_TYPES
+
+
+def check_for_ctranslate2(settings: Namespace, quantization: str | None = None) -> None:
+    """Refuse, before any work, a model that CTranslate2's converter can't take or would take for another one.
+
+    Args:
+        settings: the pruned model's, from :func:`~fairseq_layerdrop.surgery.pruned_settings`.
+        quantization: type of the converted weights; None leaves them as they are.
+
+    Raises:
+        ExportError: saying what CTranslate2 lacks.
+    """
+
+    def given(name, default=None):
+        return getattr(settings, name, default)
+
+    _, types = _library()
+    is_lm = ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch) == "transformer_lm"
+    reasons = [
+        (given("pruned_sublayers"), "layers without some of their sub-layers; drop whole layers"),
+        (
+            ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch) not in _MODELS,
+            f"models of the kind {settings.arch}, only {', '.join(_MODELS)}",
+        ),
+        (given("activation_fn", "relu") not in _ACTIVATIONS, f"the activation {given('activation_fn')}"),
+        (given("adaptive_input"), "adaptive inputs (--adaptive-input)"),
+        (given("adaptive_softmax_cutoff"), "an adaptive softmax (--adaptive-softmax-cutoff)"),
+        (given("character_embeddings"), "character embeddings (--character-embeddings)"),
+        (given("no_token_positional_embeddings"), "models without positions (--no-token-positional-embeddings)"),
+        (given("base_layers"), "mixtures of experts (--base-layers)"),
+        *(
+            (given(option), f"--{option.replace('_', '-')}")
+            for option in ("scale_attn", "scale_fc", "scale_heads", "scale_resids", "cross_self_attention")
+        ),
+    ]
+    if not is_lm:
+        pairs = ("normalize_before", "attention_heads", "embed_dim")
+        reasons += [
+            (
+                given(f"encoder_{name}") != given(f"decoder_{name}"),
+                f"an encoder and a decoder that differ in --encoder-{name} and --decoder-{name}".replace("_", "-"),
+            )
+            for name in pairs
+        ]
+        reasons += [
+            (given("no_cross_attention"), "decoders that don't attend to the encoder (--no-cross-attention)"),
+            (given("no_decoder_final_norm"), "decoders without their last norm (--no-decoder-final-norm)"),
+            (
+                len({given(f"decoder_{name}_dim", given("decoder_embed_dim")) for name in ("input", "output", "embed")})
+                > 1,
+                "decoders whose --decoder-input-dim or --decoder-output-dim differs from --decoder-embed-dim",
+            ),
+        ]
+    for found, what in reasons:
+        if found:
+            raise ExportError(f"CTranslate2 can't take {what}")
+    if quantization is not None and quantization not in types:
+        raise ExportError(f"CTranslate2 has no weights of type '{quantization}', only {', '.join(types)}")
+
+
+def _vocabulary_folder(settings: Namespace, data: str | None) -> str:
+    folder = str(data or getattr(settings, "data", "")).split(os.pathsep)[0]
+    languages = [getattr(settings, f"{side}_lang", None) for side in ("source", "target")]
+    for language in filter(None, languages) if any(languages) else [None]:
+        name = f"dict.{language}.txt" if language else "dict.txt"
+        if not Path(folder, name).is_file():
+            raise ExportError(f"no {name} in '{folder}'; give the folder of the model's dictionaries with --data")
+    return folder
+
+
+def convert_to_ctranslate2(
+    checkpoint: dict, settings: Namespace, path, data: str | None = None, quantization: str | None = None
+) -> None:
+    """Write a CTranslate2 model directory; it appears whole or not at all.
+
+    Args:
+        checkpoint: an exported one, from :func:`~fairseq_layerdrop.surgery.export_checkpoint`.
+        settings: its flat settings, which passed :func:`check_for_ctranslate2`.
+        path: the directory to write; if it exists, it is replaced.
+        data: folder with the dictionaries of the model; by default the one of the training.
+        quantization: ``int8``, ``int8_float32``, ``float16``, …; None leaves the weights as they are.
+
+    Raises:
+        ExportError: the dictionaries aren't there.
+        UserError: the directory can't be written.
+    """
+    converter, _ = _library()
+    path = Path(path)
+    folder = _vocabulary_folder(settings, data)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+            save_checkpoint({**checkpoint, "args": settings, "cfg": None}, Path(scratch, "model.pt"))
+            made = Path(scratch, "model")
+            converter(str(Path(scratch, "model.pt")), folder).convert(str(made), quantization=quantization)
+            if path.exists():
+                path.rename(Path(scratch, "replaced"))
+            made.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

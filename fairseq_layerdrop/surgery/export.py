@@ -1,0 +1,189 @@
+"""Checkpoints that stand alone: pruned, without training state, and with settings that describe them as they are."""
+
+import copy
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import fields
+
+from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+from fairseq.tasks import TASK_REGISTRY
+
+from ..plan import STACKS, Plan, PlanFile, PruneSpec, UserError
+from .config import SUBLAYERS_SETTING, architecture_of, complete_architecture, set_structure, whole_structure
+from .history import KEY, history_entry, pruning_history, updates_of
+from .state import slice_state_dict, state_structure
+
+# What our versions of fairseq's architectures and tasks begin with.
+_OURS = "layerdrop_"
+
+
+class ExportError(UserError):
+    """A checkpoint that can't be exported as asked."""
+
+
+def weights_of(checkpoint: Mapping, ema: bool = False) -> Mapping:
+    """The state dict of a checkpoint's model, or with *ema* that of its exponential moving average.
+
+    Raises:
+        ExportError: the checkpoint has no such average.
+    """
+    if not ema:
+        return checkpoint["model"]
+    average = (checkpoint.get("extra_state") or {}).get("ema")
+    if not isinstance(average, Mapping):
+        raise ExportError("this checkpoint has no averaged weights; leave out --ema")
+    return average
+
+
+def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool = False) -> Plan:
+    """The plan that *spec* makes for a checkpoint, by what its state dict holds; all is kept where it is None.
+
+    Raises:
+        PlanError: *spec* doesn't fit the model.
+        ExportError: the model has no Transformer layers, or there is no average.
+    """
+    structure = state_structure(weights_of(checkpoint, ema))
+    if not structure:
+        raise ExportError("this checkpoint has no Transformer layers in an encoder or a decoder")
+    structure = {stack: structure[stack] for stack in STACKS if stack in structure}
+    return spec.resolve(structure) if spec else Plan.whole(structure)
+
+
+def _registered_base(cls: type, registry: Mapping[str, type]) -> str:
+    """Name of the nearest class of stock fairseq that *cls* derives from."""
+    names = {stock: name for name, stock in registry.items() if not name.startswith(_OURS)}
+    return next(names[base] for base in cls.__mro__ if base in names)
+
+
+def _stock_architecture(name: str) -> str:
+    """The architecture of stock fairseq in which a whole model of architecture *name* is the same model."""
+    if not name.startswith(_OURS) or name not in ARCH_MODEL_REGISTRY:
+        return name
+    model = _registered_base(ARCH_MODEL_REGISTRY[name], MODEL_REGISTRY)
+    same_name = name.removeprefix(_OURS)
+    return same_name if ARCH_MODEL_REGISTRY.get(same_name) is MODEL_REGISTRY[model] else model
+
+
+def _our_architecture(name: str) -> str:
+    """Our version of architecture *name*.
+
+    Raises:
+        ExportError: we have none.
+    """
+    if name.startswith(_OURS):
+        return name
+    if _OURS + name in ARCH_MODEL_REGISTRY:
+        return _OURS + name
+    stock = ARCH_MODEL_REGISTRY.get(name)
+    for ours, cls in MODEL_REGISTRY.items():
+        if ours.startswith(_OURS) and stock in cls.__mro__:
+            return ours
+    families = ", ".join(sorted(model.removeprefix(_OURS) for model in MODEL_REGISTRY if model.startswith(_OURS)))
+    raise ExportError(f"sub-layers can be left out of models of the kinds {families}, and this one is {name}")
+
+
+def flat_settings(checkpoint: Mapping) -> Namespace:
+    """A model's settings, complete, with those of its task where there is no setting of that name.
+
+    This is what ``fairseq-train`` saves for its older models, and where tools for fairseq's checkpoints look.
+    """
+    cfg = checkpoint.get("cfg")
+    settings = cfg["model"] if cfg else checkpoint["args"]
+    flat = Namespace(**copy.deepcopy(_as_dict(settings)))
+    complete_architecture(flat)
+    for key, value in task_settings(checkpoint).items():
+        vars(flat).setdefault(key, value)
+    return flat
+
+
+def task_settings(checkpoint: Mapping) -> dict:
+    """The settings of a checkpoint's task, for stock fairseq's version of it; old checkpoints tell the name alone."""
+    cfg = checkpoint.get("cfg")
+    task = (
+        copy.deepcopy(_as_dict(cfg["task"])) if cfg else {"_name": getattr(checkpoint["args"], "task", "translation")}
+    )
+    task.pop("prune_layers", None)
+    if task["_name"] in TASK_REGISTRY:
+        task["_name"] = _registered_base(TASK_REGISTRY[task["_name"]], TASK_REGISTRY)
+    return task
+
+
+def _as_dict(settings) -> dict:
+    return dict(settings) if isinstance(settings, Mapping) else vars(settings)
+
+
+def pruned_settings(checkpoint: Mapping, plan: Plan) -> Namespace:
+    """The flat settings of the pruned model: its depths, what its layers lack, and the architecture to build it.
+
+    Raises:
+        ExportError: sub-layers are missing and we have no version of the architecture.
+    """
+    flat = flat_settings(checkpoint)
+    for stack, layers in plan.pruned.items():
+        setattr(flat, f"{stack}_layers", len(layers))
+        setattr(flat, f"{stack}_layers_to_keep", None)
+    whole = whole_structure(flat)
+    if any(whole[stack] != layers for stack, layers in plan.pruned.items()):
+        name = _our_architecture(architecture_of(flat))
+        setattr(flat, SUBLAYERS_SETTING, None)
+        set_structure(flat, plan.pruned)
+    else:
+        name = _stock_architecture(architecture_of(flat))
+        vars(flat).pop(SUBLAYERS_SETTING, None)
+    vars(flat).pop("prune_layers", None)
+    flat._name = flat.arch = name
+    flat.task = task_settings(checkpoint)["_name"]
+    flat.user_dir = None
+    return flat
+
+
+def _saved_form(flat: Namespace) -> Namespace | dict:
+    """*flat* as fairseq-train saves it: as it is for its older models, as a dictionary for those with a dataclass."""
+    dataclass = getattr(ARCH_MODEL_REGISTRY.get(flat._name), "__dataclass", None)
+    if dataclass is None:
+        return flat
+    return {field.name: getattr(flat, field.name) for field in fields(dataclass) if hasattr(flat, field.name)}
+
+
+def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = False) -> dict:
+    """The pruned checkpoint: weights, true settings and pruning history, without any state of the training.
+
+    Where whole layers are dropped, or none, it is a checkpoint of stock fairseq. Where sub-layers are, it is one of our
+    architectures, which builds itself without them.
+
+    Args:
+        checkpoint: as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it; isn't changed.
+        plan: what to keep, from :func:`plan_for`.
+        name: its file's name, for the history.
+        ema: whether to export the exponential moving average of the weights in their place.
+
+    Raises:
+        ExportError: sub-layers are to be dropped from a model of which we have no version.
+    """
+    flat = pruned_settings(checkpoint, plan)
+    cfg = copy.deepcopy(checkpoint.get("cfg"))
+    if cfg:
+        cfg.update(model=_saved_form(flat), task=task_settings(checkpoint))
+        if isinstance(cfg.get("common"), dict):
+            cfg["common"]["user_dir"] = None
+    history = pruning_history(checkpoint)
+    if plan != Plan.whole(plan.full) or ema:
+        history.append(history_entry(plan, checkpoint, name, ema))
+    last = (checkpoint.get("optimizer_history") or [{}])[-1]
+    return {
+        "args": None if cfg else flat,
+        "cfg": cfg,
+        "model": slice_state_dict(weights_of(checkpoint, ema), plan),
+        "criterion": checkpoint.get("criterion"),
+        # What fairseq asks of every checkpoint, with nothing in it but the number of updates.
+        "optimizer_history": [
+            {
+                "criterion_name": last.get("criterion_name"),
+                "optimizer_name": last.get("optimizer_name"),
+                "lr_scheduler_state": {},
+                "num_updates": updates_of(checkpoint) or 0,
+            }
+        ],
+        "task_state": {**(checkpoint.get("task_state") or {}), **({KEY: history} if history else {})},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+    }

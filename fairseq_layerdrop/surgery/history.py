@@ -1,0 +1,68 @@
+"""Where a pruned model comes from: noted in its checkpoint's ``task_state``, which fairseq saves and passes on."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+from ..plan import Plan, PlanError, plan_from_dict, plan_to_dict
+from ..version import __version__
+
+KEY = "pruning_history"
+
+
+def fingerprint(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a state dict's names, types, shapes and values, as ``sha256:…``.
+
+    It tells models apart, whatever file they are in: the same weights with and without optimizer state have the same.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        tensor = state_dict[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def updates_of(checkpoint: Mapping) -> int | None:
+    """Number of training updates behind a checkpoint; None where it doesn't tell."""
+    return (checkpoint.get("optimizer_history") or [{}])[-1].get("num_updates")
+
+
+def pruning_history(checkpoint: Mapping) -> list[dict]:
+    """How a checkpoint's model was pruned, oldest first, each time as :func:`history_entry` gives it."""
+    history = (checkpoint.get("task_state") or {}).get(KEY)
+    return list(history) if isinstance(history, list) else []
+
+
+def history_entry(plan: Plan, checkpoint: Mapping, name: str, ema: bool = False) -> dict:
+    """What is noted when *plan* is applied to a checkpoint.
+
+    Args:
+        plan: what was kept.
+        checkpoint: the full checkpoint.
+        name: its file's name.
+        ema: whether its averaged weights were taken.
+    """
+    return {
+        "plan": plan_to_dict(plan),
+        "checkpoint": name,
+        "fingerprint": fingerprint(checkpoint["extra_state"]["ema"] if ema else checkpoint["model"]),
+        "updates": updates_of(checkpoint),
+        "ema": ema,
+        "version": __version__,
+    }
+
+
+def history_in_words(history: list[dict]) -> list[str]:
+    """One line for each time that a model was pruned."""
+    lines = []
+    for entry in history:
+        try:
+            plan = str(plan_from_dict(entry["plan"], KEY))
+        except (PlanError, KeyError, TypeError):  # of another version, or foreign
+            plan = "in a way that this version can't read"
+        if isinstance(entry, dict):
+            source = f"{entry.get('checkpoint')} ({str(entry.get('fingerprint'))[:19]})"
+            lines.append(f"{plan}, from {source}" + (", averaged weights" if entry.get("ema") else ""))
+    return lines

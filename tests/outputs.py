@@ -1,0 +1,39 @@
+"""What a checkpoint's model computes. As a script: ``python outputs.py DATA OUT CKPT…``, with stock fairseq alone."""
+
+import sys
+
+import torch
+from fairseq import checkpoint_utils
+
+
+def load(path, data, **overrides):
+    """The model and the task of a checkpoint, as fairseq's commands load them."""
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(path)], arg_overrides={"data": str(data), **overrides}
+    )
+    return models[0].eval(), task
+
+
+@torch.no_grad()
+def outputs(model, task) -> torch.Tensor:
+    """Logits for a batch with padding, at once and step by step."""
+    eos, pad = task.target_dictionary.eos(), task.target_dictionary.pad()
+    target = torch.tensor([[eos, 5, 6, 7, 8], [eos, 9, 10, pad, pad]])
+    if not hasattr(model, "encoder"):
+        encoder_out, forward = None, model(target)[0]
+    else:
+        source = torch.tensor([[4, 5, 6, 7, eos], [pad, 8, 9, 10, eos]])
+        encoder_out = model.encoder(source, torch.tensor([5, 4]))
+        forward = model(source, torch.tensor([5, 4]), target)[0]
+    state = {}
+    steps = [
+        model.decoder(target[:, : i + 1], encoder_out=encoder_out, incremental_state=state)[0]
+        for i in range(target.size(1))
+    ]
+    return torch.cat([forward, *steps], dim=1)
+
+
+if __name__ == "__main__":
+    assert "fairseq_layerdrop" not in sys.modules
+    data, out, *paths = sys.argv[1:]
+    torch.save([outputs(*load(path, data)) for path in paths], out)
