@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ..plan import UserError, parse, write_plan
 from ..surgery import (
-    check_for_ctranslate2,
     convert_to_ctranslate2,
     export_checkpoint,
     fingerprint,
@@ -14,6 +13,7 @@ from ..surgery import (
     plan_for,
     pruned_settings,
     save_checkpoint,
+    settings_for_ctranslate2,
     weights_of,
 )
 from ..version import __version__
@@ -69,11 +69,11 @@ def run(args) -> None:
         return
     settings = pruned_settings(checkpoint, plan)
     if args.format == "ctranslate2":
-        check_for_ctranslate2(settings, args.quantization)
+        settings = settings_for_ctranslate2(settings, args.data, args.quantization)
     exported = export_checkpoint(checkpoint, plan, Path(args.checkpoint).name, args.ema)
     if args.format == "ctranslate2":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the unfinished directory is cleared away
-        convert_to_ctranslate2(exported, settings, args.output, args.data, args.quantization)
+        convert_to_ctranslate2(exported, settings, args.output, args.quantization)
     else:
         save_checkpoint(exported, args.output)
     print(f"wrote {args.output}: {plan}; architecture {settings.arch}")

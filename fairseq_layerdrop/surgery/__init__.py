@@ -11,7 +11,7 @@ from .config import (
     prune_config,
     set_structure,
 )
-from .ctranslate2 import check_for_ctranslate2, convert_to_ctranslate2
+from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
 from .describe import Description, describe
 from .export import ExportError, export_checkpoint, plan_for, pruned_settings, weights_of
 from .history import KEY as HISTORY_KEY
@@ -28,7 +28,6 @@ __all__ = [
     "ExportError",
     "allow_fairseq_types",
     "build_pruned",
-    "check_for_ctranslate2",
     "complete_architecture",
     "convert_to_ctranslate2",
     "copy_config",
@@ -47,6 +46,7 @@ __all__ = [
     "remove_missing_sublayers",
     "save_checkpoint",
     "set_structure",
+    "settings_for_ctranslate2",
     "slice_on_load",
     "slice_state_dict",
     "state_depths",

@@ -1,10 +1,12 @@
 """Pruned models for CTranslate2, through its own converter of fairseq checkpoints."""
 
+import copy
 import os
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 
+from fairseq.data.data_utils import infer_language_pair
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from ..plan import UserError
@@ -24,15 +26,18 @@ def _library():
     return ctranslate2.converters.FairseqConverter, ACCEPTED_MODEL_TYPES
 
 
-def check_for_ctranslate2(settings: Namespace, quantization: str | None = None) -> None:
-    """Refuse, before any work, a model that CTranslate2's converter can't take or would take for another one.
+def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization: str | None) -> Namespace:
+    """The settings with which CTranslate2's converter is to load a model.
+
+    It is refused here, before any work, if the converter can't take it or would take it for another one.
 
     Args:
         settings: the pruned model's, from :func:`~fairseq_layerdrop.surgery.pruned_settings`.
+        data: folder with the dictionaries of the model; None for the one of the training.
         quantization: type of the converted weights; None leaves them as they are.
 
     Raises:
-        ExportError: saying what CTranslate2 lacks.
+        ExportError: saying what CTranslate2, or the folder, lacks.
     """
 
     def given(name, default=None):
@@ -80,44 +85,50 @@ def check_for_ctranslate2(settings: Namespace, quantization: str | None = None) 
             raise ExportError(f"CTranslate2 can't take {what}")
     if quantization is not None and quantization not in types:
         raise ExportError(f"CTranslate2 has no weights of type '{quantization}', only {', '.join(types)}")
+    return _with_dictionaries(settings, data)
 
 
-def _vocabulary_folder(settings: Namespace, data: str | None) -> str:
-    folder = str(data or getattr(settings, "data", "")).split(os.pathsep)[0]
-    languages = [getattr(settings, f"{side}_lang", None) for side in ("source", "target")]
-    for language in filter(None, languages) if any(languages) else [None]:
-        name = f"dict.{language}.txt" if language else "dict.txt"
-        if not Path(folder, name).is_file():
-            raise ExportError(f"no {name} in '{folder}'; give the folder of the model's dictionaries with --data")
-    return folder
+def _with_dictionaries(settings: Namespace, data: str | None) -> Namespace:
+    """A copy of *settings* that tells the folder of the dictionaries and the languages."""
+    found = copy.copy(settings)
+    found.data = str(data or getattr(settings, "data", "")).split(os.pathsep)[0]
+    names = ["dict.txt"]
+    if hasattr(settings, "source_lang"):
+        if found.source_lang is None and Path(found.data).is_dir():  # fairseq infers them from names of files
+            found.source_lang, found.target_lang = infer_language_pair(found.data)
+        if found.source_lang is None:
+            raise ExportError(
+                f"no binarised data in '{found.data}' that tells the languages; give its folder with --data"
+            )
+        names = [f"dict.{language}.txt" for language in (found.source_lang, found.target_lang)]
+    for name in names:
+        if not Path(found.data, name).is_file():
+            raise ExportError(f"no {name} in '{found.data}'; give the folder of the model's dictionaries with --data")
+    return found
 
 
-def convert_to_ctranslate2(
-    checkpoint: dict, settings: Namespace, path, data: str | None = None, quantization: str | None = None
-) -> None:
+def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantization: str | None = None) -> None:
     """Write a CTranslate2 model directory; it appears whole or not at all.
 
     Args:
         checkpoint: an exported one, from :func:`~fairseq_layerdrop.surgery.export_checkpoint`.
-        settings: its flat settings, which passed :func:`check_for_ctranslate2`.
+        settings: from :func:`settings_for_ctranslate2`.
         path: the directory to write; if it exists, it is replaced.
-        data: folder with the dictionaries of the model; by default the one of the training.
         quantization: ``int8``, ``int8_float32``, ``float16``, …; None leaves the weights as they are.
 
     Raises:
-        ExportError: the dictionaries aren't there.
         UserError: the directory can't be written.
     """
     converter, _ = _library()
     path = Path(path)
-    folder = _vocabulary_folder(settings, data)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             save_checkpoint({**checkpoint, "args": settings, "cfg": None}, Path(scratch, "model.pt"))
             made = Path(scratch, "model")
-            converter(str(Path(scratch, "model.pt")), folder).convert(str(made), quantization=quantization)
+            converter(str(Path(scratch, "model.pt")), settings.data).convert(str(made), quantization=quantization)
             if path.exists():
                 path.rename(Path(scratch, "replaced"))
             made.rename(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, UserError) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}") from error
