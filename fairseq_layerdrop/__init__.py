@@ -9,7 +9,7 @@ import logging
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel  # noqa: E402
-from .surgery import allow_fairseq_types  # noqa: E402
+from .surgery import allow_fairseq_types, trust_own_processes  # noqa: E402
 from .tasks import (  # noqa: E402
     LayerDropLanguageModelingTask,
     LayerDropTranslationTask,
@@ -27,5 +27,6 @@ __all__ = [
 ]
 
 allow_fairseq_types()
+trust_own_processes()
 load_checkpoints_as_prunable()
 slice_averages_too()

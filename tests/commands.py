@@ -2,8 +2,10 @@
 
 import os
 import random
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,22 @@ def train_translation(data, out, updates, *flags, **kwargs) -> subprocess.Comple
         "--encoder-layerdrop", "0.5", "--decoder-layerdrop", "0.5", "--max-tokens", "60", "--update-freq", "2",
         "--max-update", updates, "--save-dir", out, *flags, **kwargs,
     )  # fmt: skip
+
+
+def train_on_two(data, out, updates, *flags) -> list[subprocess.CompletedProcess]:
+    """Train as :func:`train_translation` does, in two gloo processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+    def rank(number):
+        return train_translation(
+            data, out, updates, "--distributed-world-size", "2", "--distributed-rank", number,
+            "--distributed-init-method", address, "--distributed-backend", "gloo", "--distributed-no-spawn", *flags,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(rank, (0, 1)))
 
 
 def train_lm(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProcess:

@@ -6,11 +6,13 @@ import pytest
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.plan import parse, transformer_structure
 from tests.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
-SPECS = sorted(set(re.findall(r"(?:(?:encoder|decoder)=)?(?:keep|drop):[\w,@-]+(?:/decoder=keep:[\w,@-]+)?", README)))
+SPECS = sorted(
+    set(re.findall(r"(?:(?:encoder|decoder)=)?(?:keep|drop):[\w,@.-]*\w(?:/decoder=keep:[\w,@-]+)?", README))
+)
 
 
 def test_specs_are_found():
@@ -20,7 +22,7 @@ def test_specs_are_found():
 @pytest.mark.parametrize("spec", SPECS)
 def test_spec_is_in_the_grammar(spec):
     if spec != "keep:COUNT@RULE" and spec != "drop:COUNT@RULE":
-        parse(spec).resolve({"encoder": 16, "decoder": 16})
+        parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}))
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_transformer\w*", README))))

@@ -1,7 +1,7 @@
 """Surgery: a plan applied to checkpoints, state dicts and configurations, by pure functions."""
 
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
-from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint, save_checkpoint
+from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint, save_checkpoint, trust_own_processes
 from .config import (
     SUBLAYERS_SETTING,
     ConfigError,
@@ -51,5 +51,6 @@ __all__ = [
     "slice_state_dict",
     "state_depths",
     "state_structure",
+    "trust_own_processes",
     "weights_of",
 ]

@@ -1,12 +1,18 @@
 """Reading and writing fairseq checkpoints safely."""
 
 import argparse
+import functools
+import os
 import pickle
 from pathlib import Path
 
 import torch
+from fairseq.distributed import utils as distributed_utils
 
 from ..plan import UserError, write_atomically
+
+# The environment variable with which torch.load takes any pickle where its caller doesn't say weights_only.
+_TRUSTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 class CheckpointError(UserError):
@@ -21,6 +27,30 @@ def allow_fairseq_types() -> None:
     stays safe.
     """
     torch.serialization.add_safe_globals([argparse.Namespace])
+
+
+def trust_own_processes() -> None:
+    """Let the processes of a training send each other the checkpoint that the first of them has read.
+
+    fairseq sends it pickled, with its configuration as OmegaConf's objects, and reads that with :func:`torch.load`,
+    which since torch 2.6 refuses them: no training on several processes could load a checkpoint. What arrives here
+    comes from a process of the same training, which read it with the weights-only unpickler.
+    """
+    receive = distributed_utils._broadcast_object_slow
+
+    @functools.wraps(receive)
+    def broadcast_object_slow(*args, **kwargs):
+        before = os.environ.get(_TRUSTING)
+        os.environ[_TRUSTING] = "1"
+        try:
+            return receive(*args, **kwargs)
+        finally:
+            if before is None:
+                del os.environ[_TRUSTING]
+            else:
+                os.environ[_TRUSTING] = before
+
+    distributed_utils._broadcast_object_slow = broadcast_object_slow
 
 
 def _load(path: Path):

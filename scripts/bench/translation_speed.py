@@ -74,7 +74,7 @@ class CTranslate2:
         self.bytes = (path / "model.bin").stat().st_size
         self.sentences = [line.split() for line in args.source.read_text(encoding="utf-8").split("\n")[:-1]]
         self.translator = ctranslate2.Translator(
-            str(path), compute_type=compute_type, inter_threads=1, intra_threads=args.threads
+            str(path), compute_type=compute_type, inter_threads=args.threads, intra_threads=1
         )
         self._run(self.sentences[:BATCH])
 
@@ -104,7 +104,9 @@ def main() -> None:
     parser.add_argument("--prune-layers", required=True, metavar="SPEC")
     parser.add_argument("--source", type=Path, required=True, help="the same test set as text, in SentencePiece pieces")
     parser.add_argument("--reference", type=Path, required=True, help="detokenised references")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="in fairseq within operations, in CTranslate2 for batches side by side"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

@@ -2,12 +2,15 @@
 
 import socket
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.models.test_layerdrop_models import tiny
+from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.surgery import build_pruned
+from tests.models.test_layerdrop_models import build, tiny, tiny_settings
 
 UPDATES = 6
 
@@ -37,25 +40,38 @@ def train(model, rows):
     return ran
 
 
-def worker(rank, port, results):
+def model_of(spec, rate):
+    """A 4 + 4-layer model, or what a plan keeps of it."""
+    return tiny(rate) if spec is None else build_pruned(build, tiny_settings(rate), parse(spec))
+
+
+def worker(rank, port, results, spec, rate):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    model = tiny(0.5)
+    model = model_of(spec, rate)
     ran = train(DistributedDataParallel(model), slice(2 * rank, 2 * rank + 2))
     results[rank] = (ran, {name: parameter.tolist() for name, parameter in model.named_parameters()})
     dist.destroy_process_group()
 
 
-def test_two_processes_give_the_update_of_one():
+@pytest.mark.parametrize(
+    "spec, rate",
+    [
+        (None, 0.5),
+        ("encoder=drop:1.ffn/decoder=drop:0.encoder_attn,2.self_attn,3.encoder_attn", 0.5),
+        ("decoder=drop:0.encoder_attn,2.self_attn,3.ffn", 0.0),
+    ],
+)
+def test_two_processes_give_the_update_of_one(spec, rate):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     results = torch.multiprocessing.Manager().dict()
-    torch.multiprocessing.spawn(worker, args=(port, results), nprocs=2)
-    one = tiny(0.5)
+    torch.multiprocessing.spawn(worker, args=(port, results, spec, rate), nprocs=2)
+    one = model_of(spec, rate)
     ran = train(one, slice(None))
     assert results[0][0] == results[1][0] == ran
-    assert any(len(layers) < 4 for layers in ran)
+    assert any(len(layers) < 4 for layers in ran) == (rate > 0)
     for name, tensor in one.named_parameters():
         both = [torch.tensor(results[rank][1][name]) for rank in (0, 1)]
         assert torch.equal(*both)

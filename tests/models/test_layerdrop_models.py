@@ -59,9 +59,13 @@ def build(cfg, arch="layerdrop_transformer_tiny", symbols=40, model=None):
     return (model or ARCH_MODEL_REGISTRY[arch]).build_model(cfg, FakeTask(symbols))
 
 
-def tiny(rate=0.0, **given):
+def tiny_settings(rate=0.0, **given):
     given = {"encoder_layers": 4, "decoder_layers": 4, "dropout": 0.0, **given}
-    return build(settings("layerdrop_transformer_tiny", encoder_layerdrop=rate, decoder_layerdrop=rate, **given))
+    return settings("layerdrop_transformer_tiny", encoder_layerdrop=rate, decoder_layerdrop=rate, **given)
+
+
+def tiny(rate=0.0, **given):
+    return build(tiny_settings(rate, **given))
 
 
 def count(model):

@@ -104,6 +104,35 @@ class TestSkippedLayer:
         out, attention, states = layer(x, "encoder states", need_attn=True)
         assert torch.equal(out, x) and attention is None and states is None
 
+    @pytest.mark.parametrize("attends", [(False, True), (True, False), (False, False)])
+    def test_encoder_states_stay_in_the_graph(self, attends):
+        """They get a gradient, if of zero, though the layers that attend to them are skipped."""
+
+        class DecoderLayer(Layer):
+            def __init__(self, attends):
+                super().__init__()
+                self.encoder_attn = Layer() if attends else None
+
+            def forward(self, x, states):
+                return super().forward(x) + (self.encoder_attn(states) if self.encoder_attn else 0), None, None
+
+        layers = LayerDropModuleList(
+            map(DecoderLayer, attends), [0.5, 0.5], seed=1, stack="decoder", returns_tuple=True
+        )
+        skipped = set()
+        for _ in range(50):
+            x, states = torch.ones(1, 4), torch.ones(1, 4, requires_grad=True)
+            drawn = list(layers)
+            for layer in drawn:
+                x, _, _ = layer(x, states)
+            skips = tuple(not isinstance(layer, DecoderLayer) for layer in drawn)
+            ran = any(attending and not skip for attending, skip in zip(attends, skips))
+            if any(skips):
+                x.sum().backward()
+                assert states.grad is not None and states.grad.bool().any() == ran
+                skipped.add(skips)
+        assert len(skipped) == 3
+
 
 class TestDraws:
     def draws(self, layers, updates, micro_batches=1):

@@ -1,8 +1,6 @@
 """fairseq's own commands with layerdrop_translation, on a checkpoint of stock fairseq and on ours."""
 
 import re
-import socket
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ from fairseq.models.transformer import TransformerModel
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import PlanError
-from fairseq_layerdrop.surgery import load_checkpoint, state_depths
+from fairseq_layerdrop.surgery import load_checkpoint
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
@@ -20,6 +18,7 @@ from tests.commands import (
     generate,
     run,
     said,
+    train_on_two,
     train_translation,
 )
 
@@ -126,19 +125,7 @@ class TestTraining:
 
     def test_two_processes(self, translation_data, tmp_path):
         """fairseq's own two-process training runs and saves; test_data_parallel compares what two ranks draw."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-
-        def rank(number):
-            return train_translation(
-                translation_data, tmp_path, 4, "--distributed-world-size", "2", "--distributed-rank", number,
-                "--distributed-init-method", address, "--distributed-backend", "gloo", "--distributed-no-spawn",
-                "--ddp-backend", "legacy_ddp",
-            )  # fmt: skip
-
-        with ThreadPoolExecutor(2) as pool:
-            done = list(pool.map(rank, (0, 1)))
+        done = train_on_two(translation_data, tmp_path, 4, "--ddp-backend", "legacy_ddp")
         assert "num_updates=4" in said(done[0])
         assert all(torch.isfinite(t).all() for t in load_checkpoint(tmp_path / "checkpoint_last.pt")["model"].values())
 
@@ -146,22 +133,6 @@ class TestTraining:
         model = load_checkpoint(checkpoint)["cfg"]["model"]
         assert (model.encoder_layerdrop, model.decoder_layerdrop, model.encoder_layers) == (0.5, 0.5, 6)
         assert model.seed == 3
-
-    def test_training_a_pruned_model(self, translation_data, checkpoint, tmp_path):
-        """It starts from the full checkpoint's layers, saves its true depth, resumes, and loads by itself."""
-        flags = ("--prune-layers", "decoder=keep:0,2,5", "--finetune-from-model", checkpoint)
-        first = train_translation(translation_data, tmp_path, 2, *flags)
-        assert "decoder 3 of 6 layers (0,2,5)" in pruned_line(first)
-        second = train_translation(translation_data, tmp_path, 4, *flags)
-        assert "Loaded checkpoint" in said(second) and not re.search("pruned layers", said(second))
-        saved = load_checkpoint(tmp_path / "checkpoint_last.pt")
-        assert saved["cfg"]["model"].decoder_layers == 3
-        assert saved["cfg"]["model"].prune_layers is None and saved["cfg"]["task"]["prune_layers"] is None
-        assert state_depths(saved["model"]) == {"encoder": 6, "decoder": 3}
-        assert (
-            len(hypotheses(generate(translation_data, tmp_path / "checkpoint_last.pt", *LAYERDROP_TRANSLATION)))
-            == 3 * 16
-        )
 
 
 class TestOurCheckpoint:
