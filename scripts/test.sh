@@ -7,4 +7,4 @@ source scripts/setup.sh
 export OMP_NUM_THREADS=1 # one core a test process
 ruff check .
 ruff format --check .
-python -m pytest --numprocesses auto --dist loadfile "$@"
+python -m pytest --numprocesses auto --dist loadscope "$@"

@@ -64,7 +64,8 @@ def run(args) -> None:
     plan = plan_for(checkpoint, spec, args.ema)
     if args.format == "plan":
         weights = weights_of(checkpoint, args.ema)
-        write_plan(plan, args.output, {"spec": str(spec), "checkpoint": fingerprint(weights), "version": __version__})
+        origin = {"spec": args.prune_layers, "checkpoint": fingerprint(weights), "version": __version__}
+        write_plan(plan, args.output, origin)
         print(f"wrote {args.output}: {plan}")
         return
     settings = pruned_settings(checkpoint, plan)
@@ -72,8 +73,12 @@ def run(args) -> None:
         settings = settings_for_ctranslate2(settings, args.data, args.quantization)
     exported = export_checkpoint(checkpoint, plan, Path(args.checkpoint).name, args.ema)
     if args.format == "ctranslate2":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the unfinished directory is cleared away
-        convert_to_ctranslate2(exported, settings, args.output, args.quantization)
+        # Asked to end, clear the unfinished directory away.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            convert_to_ctranslate2(exported, settings, args.output, args.quantization)
+        finally:
+            signal.signal(signal.SIGTERM, before)
     else:
         save_checkpoint(exported, args.output)
     print(f"wrote {args.output}: {plan}; architecture {settings.arch}")

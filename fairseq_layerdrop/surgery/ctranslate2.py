@@ -117,6 +117,7 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
         quantization: ``int8``, ``int8_float32``, ``float16``, …; None leaves the weights as they are.
 
     Raises:
+        ExportError: the dictionaries are of another size than the model's.
         UserError: the directory can't be written.
     """
     converter, _ = _library()
@@ -125,10 +126,17 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             save_checkpoint({**checkpoint, "args": settings, "cfg": None}, Path(scratch, "model.pt"))
             made = Path(scratch, "model")
-            converter(str(Path(scratch, "model.pt")), settings.data).convert(str(made), quantization=quantization)
+            try:
+                converter(str(Path(scratch, "model.pt")), settings.data).convert(str(made), quantization=quantization)
+            except RuntimeError as error:
+                if "size mismatch" not in str(error):
+                    raise
+                raise ExportError(f"the dictionaries in '{settings.data}' are not those of this model") from None
             if path.exists():
                 path.rename(Path(scratch, "replaced"))
             made.rename(path)
+    except ExportError:
+        raise
     except (OSError, UserError) as error:
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}") from error

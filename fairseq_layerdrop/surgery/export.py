@@ -92,8 +92,7 @@ def flat_settings(checkpoint: Mapping) -> Namespace:
     flat = Namespace(**copy.deepcopy(_as_dict(settings)))
     complete_architecture(flat)
     for key, value in task_settings(checkpoint).items():
-        if getattr(flat, key, None) is None:  # fairseq infers languages, for instance, and notes them with the task
-            setattr(flat, key, value)
+        vars(flat).setdefault(key, value)
     return flat
 
 

@@ -145,7 +145,11 @@ def _history_of(run, plan) -> list[dict]:
         return []
     checkpoint = load_checkpoint(start)
     history = pruning_history(checkpoint)
-    if plan is not None and has_structure(checkpoint["model"], plan.full, plan.drops_sublayers):
+    if (
+        plan is not None
+        and plan.pruned != plan.full
+        and has_structure(checkpoint["model"], plan.full, plan.drops_sublayers)
+    ):
         history.append(history_entry(plan, checkpoint, start.name))
     return history
 

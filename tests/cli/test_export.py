@@ -24,6 +24,7 @@ from tests.commands import (
     TRAIN,
     ends_in_one_line,
     generate,
+    layerdrop,
     run,
     said,
     train_lm,
@@ -35,7 +36,7 @@ HALF = ("--prune-layers", "decoder=keep:3@every_other")
 
 
 def export(checkpoint, out, *flags, **kwargs):
-    return run("fairseq-layerdrop", "export", checkpoint, "-o", out, *flags, **kwargs)
+    return layerdrop("export", checkpoint, "-o", out, *flags, **kwargs)
 
 
 def hypotheses(done):
@@ -44,7 +45,7 @@ def hypotheses(done):
 
 class TestCheckpoint:
     def test_holds_the_weights_and_its_history_alone(self, checkpoint, tmp_path):
-        done = export(checkpoint, tmp_path / "half.pt", *HALF)
+        done = run("fairseq-layerdrop", "export", checkpoint, "-o", tmp_path / "half.pt", *HALF)
         assert "decoder 3 of 6 layers (0,2,4); architecture transformer_tiny" in done.stdout
         full, half = load_checkpoint(checkpoint), load_checkpoint(tmp_path / "half.pt")
         assert "last_optimizer_state" in full and "last_optimizer_state" not in half
@@ -390,11 +391,16 @@ class TestCTranslate2:
         ends_in_one_line(done, "no weights of type 'int3', only ", "int8")
         ends_in_one_line(export(*out, "--data", tmp_path, check=False), "no binarised data in", "--data")
         state = load_checkpoint(checkpoint)
-        state["cfg"]["task"].update(source_lang="a", target_lang="b")
+        state["cfg"]["model"].source_lang, state["cfg"]["model"].target_lang = "a", "b"
         torch.save(state, tmp_path / "told.pt")
         done = export(tmp_path / "told.pt", *out[1:], "--data", tmp_path, check=False)
         ends_in_one_line(done, "no dict.a.txt in", "--data")
-        (tmp_path / "told.pt").unlink()
+        for language in "ab":
+            (tmp_path / f"dict.{language}.txt").write_text("w1 1\n")
+        done = export(tmp_path / "told.pt", *out[1:], "--data", tmp_path, check=False)
+        ends_in_one_line(done, "the dictionaries in", "are not those of this model")
+        for file in tmp_path.iterdir():
+            file.unlink()
         assert not os.listdir(tmp_path)
         (tmp_path / "ct2").mkdir()
         (tmp_path / "ct2" / "precious").write_text("")
@@ -402,18 +408,19 @@ class TestCTranslate2:
 
     def test_not_installed(self, checkpoint, tmp_path):
         (tmp_path / "ctranslate2.py").write_text("raise ImportError")
-        done = export(
-            checkpoint, tmp_path / "ct2", "--format", "ctranslate2", check=False, PYTHONPATH=f"{tmp_path}:{ROOT}"
-        )
+        done = run(
+            "fairseq-layerdrop", "export", checkpoint, "-o", tmp_path / "ct2", "--format", "ctranslate2", check=False,
+            PYTHONPATH=f"{tmp_path}:{ROOT}",
+        )  # fmt: skip
         ends_in_one_line(done, "ctranslate2 isn't installed; pip install 'fairseq-layerdrop[ctranslate2]'")
 
 
 def test_describe_shows_sub_layers_and_history(checkpoint, tmp_path):
     export(checkpoint, tmp_path / "sub.pt", "--prune-layers", "decoder=drop:0,2.ffn")
-    told = json.loads(run("fairseq-layerdrop", "describe", tmp_path / "sub.pt", "--json").stdout)
+    told = json.loads(layerdrop("describe", tmp_path / "sub.pt", "--json").stdout)
     assert told["architecture"] == "layerdrop_transformer_tiny" and told["depths"] == {"encoder": 6, "decoder": 5}
     assert told["sub_layers"]["decoder"][1] == ["self_attn", "encoder_attn"]
     assert told["updates"] == 4 and len(told["pruning_history"]) == 1
-    shown = run("fairseq-layerdrop", "describe", tmp_path / "sub.pt").stdout
+    shown = layerdrop("describe", tmp_path / "sub.pt").stdout
     assert "  1                      self_attn, encoder_attn\n" in shown
     assert "decoder 5 of 6 layers (1-5 without 2.ffn), from checkpoint_last.pt (sha256:" in shown

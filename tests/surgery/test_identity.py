@@ -8,7 +8,7 @@ import torch
 
 from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import load_checkpoint, state_structure
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, STOCK, run, train_lm, train_translation
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, STOCK, layerdrop, run, train_lm, train_translation
 from tests.outputs import load, outputs
 from tests.surgery.test_build import skip
 
@@ -52,7 +52,7 @@ def expected(family, specs):
 def exported(family, specs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     for i, text in enumerate(specs):
-        run("fairseq-layerdrop", "export", family[-1], "--prune-layers", text, "-o", folder / f"{i}.pt")
+        layerdrop("export", family[-1], "--prune-layers", text, "-o", folder / f"{i}.pt")
     return [folder / f"{i}.pt" for i in range(len(specs))]
 
 
@@ -104,9 +104,9 @@ def test_export_of_an_export(family, tmp_path):
     """Pruning twice is pruning by both plans at once, and both are noted."""
     _, data, _, full = family
     first, second, both = "decoder=drop:1,4.ffn", "decoder=drop:0.self_attn,4", "decoder=drop:0.self_attn,1,4.ffn,5"
-    run("fairseq-layerdrop", "export", full, "--prune-layers", first, "-o", tmp_path / "first.pt")
-    run("fairseq-layerdrop", "export", tmp_path / "first.pt", "--prune-layers", second, "-o", tmp_path / "second.pt")
+    layerdrop("export", full, "--prune-layers", first, "-o", tmp_path / "first.pt")
+    layerdrop("export", tmp_path / "first.pt", "--prune-layers", second, "-o", tmp_path / "second.pt")
     twice = outputs(*load(tmp_path / "second.pt", data))
     assert torch.equal(twice, outputs(*load(full, data, prune_layers=both)))
-    told = json.loads(run("fairseq-layerdrop", "describe", tmp_path / "second.pt", "--json").stdout)
+    told = json.loads(layerdrop("describe", tmp_path / "second.pt", "--json").stdout)
     assert [entry["checkpoint"] for entry in told["pruning_history"]] == ["checkpoint_last.pt", "first.pt"]

@@ -13,6 +13,7 @@ from tests.commands import (
     TRAIN,
     ends_in_one_line,
     generate,
+    layerdrop,
     run,
     said,
 )
@@ -53,7 +54,7 @@ def test_old_keys_with_a_gap(translation_data, bart):
 
 def test_exported(translation_data, bart, tmp_path):
     """Old keys stay in the export, and stock fairseq upgrades them."""
-    run("fairseq-layerdrop", "export", bart / "old.pt", *GAPS, "-o", tmp_path / "small.pt")
+    layerdrop("export", bart / "old.pt", *GAPS, "-o", tmp_path / "small.pt")
     assert load_checkpoint(tmp_path / "small.pt")["cfg"]["model"].arch == "bart_base"
     stock = generate(translation_data, tmp_path / "small.pt", cwd=tmp_path, PYTHONPATH="", **STOCK)
     pruned = generate(translation_data, bart / "checkpoint_last.pt", *LAYERDROP_TRANSLATION, *GAPS)
@@ -66,13 +67,11 @@ def test_sub_layers(translation_data, bart, tmp_path):
         outputs(*load(bart / name, translation_data, prune_layers=text)) for name in ("old.pt", "checkpoint_last.pt")
     )
     assert torch.equal(old, new)
-    done = run(
-        "fairseq-layerdrop", "export", bart / "old.pt", "--prune-layers", text, "-o", tmp_path / "x.pt", check=False
-    )
+    done = layerdrop("export", bart / "old.pt", "--prune-layers", text, "-o", tmp_path / "x.pt", check=False)
     ends_in_one_line(done, "sub-layers can be left out of models of the kinds", "and this one is bart_base")
 
 
 def test_ctranslate2(translation_data, bart, tmp_path):
     pytest.importorskip("ctranslate2")
-    run("fairseq-layerdrop", "export", bart / "old.pt", *GAPS, "-o", tmp_path / "ct2", "--format", "ctranslate2")
+    layerdrop("export", bart / "old.pt", *GAPS, "-o", tmp_path / "ct2", "--format", "ctranslate2")
     assert (tmp_path / "ct2" / "model.bin").is_file()

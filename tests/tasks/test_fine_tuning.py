@@ -22,6 +22,7 @@ from tests.commands import (
     USER_DIR,
     ends_in_one_line,
     generate,
+    layerdrop,
     run,
     said,
     train_on_two,
@@ -118,7 +119,7 @@ def test_resumes_after_a_kill(translation_data, checkpoint, tmp_path):
 def test_of_an_exported_model_needs_no_plan(translation_data, checkpoint, tmp_path):
     """The history of the export goes on, and a further pruning is added to it."""
     small = tmp_path / "small.pt"
-    run("fairseq-layerdrop", "export", checkpoint, "--prune-layers", HALF, "-o", small)
+    layerdrop("export", checkpoint, "--prune-layers", HALF, "-o", small)
     train_translation(translation_data, tmp_path / "a", 1, "--decoder-layers", "3", "--finetune-from-model", small)
     assert len(tuned(tmp_path / "a")["task_state"]["pruning_history"]) == 1
     train_translation(
