@@ -20,6 +20,8 @@ setup(
         'fairseq==0.12.2; python_version < "3.11"',
         'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
         "numpy<2",  # fairseq uses numpy.compat (--sample-break-mode eos, scoring with language models), which 2 lacks
+        "pysbd",
+        "rouge-score",
         "sacrebleu>=2.0",
         "sentencepiece",
         "torch>=2.6",  # loads checkpoints with its weights-only unpickler unless told otherwise

@@ -1,25 +1,133 @@
-"""Every configuration trains: fairseq-hydra-train on tiny data, and the pruned model translates."""
+"""Every configuration: both of fairseq's commands read it alike, it builds its model, and the small ones train."""
 
+import shlex
 import shutil
+from argparse import Namespace
 
 import pytest
 import torch
+from fairseq import options
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerConfig
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, run
+from fairseq_layerdrop.cli.flags import config_flags
+from fairseq_layerdrop.surgery import complete_architecture, load_checkpoint
+from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, run
+from tests.models.test_layerdrop_models import build, count
 
+pytestmark = NEEDS_FAIRSEQ_MAIN
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+# Number of symbols, and of the model's parameters where it is known from elsewhere or measured.
+MODELS = {
+    "iwslt14_de_en/baseline": (10_000, None),
+    "iwslt14_de_en/layerdrop": (10_000, None),
+    "multi30k/baseline": (5_908, 5_591_040),
+    "multi30k/layerdrop": (5_908, 5_591_040),
+    "wikitext103/baseline_16": (267_744, 246_933_504),
+    "wikitext103/layerdrop_16": (267_744, 246_933_504),
+    "wikitext103/layerdrop_40": (267_744, 423_352_320),
+    "wikitext2/baseline": (4_904, None),
+    "wikitext2/layerdrop": (4_904, None),
+    "wmt16_en_de/baseline_12_6": (32_768, 285_489_152),
+    "wmt16_en_de/baseline_6_6": (32_768, 209_911_808),
+    "wmt16_en_de/layerdrop_12_6": (32_768, 285_489_152),
+    "wmt16_en_de/layerdrop_6_6": (32_768, 209_911_808),
+}
 
 
-@NEEDS_FAIRSEQ_MAIN
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_trains(config, translation_data, tmp_path):
+def name_of(config):
+    return f"{config.parent.name}/{config.stem}"
+
+
+def by_flags(config):
+    """The configuration of ``fairseq-train`` with the flags that ``fairseq-layerdrop flags`` prints."""
+    printed = layerdrop("flags", config).stdout
+    arguments = shlex.split(printed.replace("--user-dir fairseq_layerdrop", f"--user-dir {USER_DIR}"))
+    args = options.parse_args_and_arch(options.get_training_parser(), arguments)
+    return convert_namespace_to_omegaconf(args)
+
+
+def by_hydra(config):
+    """The configuration of ``fairseq-hydra-train``."""
+    hydra_init(config.stem)
+    with initialize_config_dir(str(config.parent), version_base="1.1"):
+        cfg = compose(config_name=config.stem, overrides=[f"common.user_dir={USER_DIR}"])
+    add_defaults(cfg)
+    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True), flags={"allow_objects": True})
+
+
+def model_settings(cfg):
+    """A model's settings, complete."""
+    model = cfg.model
+    flat = Namespace(**(vars(model) if isinstance(model, Namespace) else OmegaConf.to_container(model)))
+    complete_architecture(flat)
+    return flat
+
+
+def test_all_are_known():
+    assert {name_of(config) for config in CONFIGS} == set(MODELS)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_flags_resolve_as_the_file_does(config):
+    flags, hydra = by_flags(config), by_hydra(config)
+    for section in hydra:
+        if section not in ("model", "_name", "scoring"):  # scoring is for generation, and has a default in flags alone
+            assert flags[section] == hydra[section], section
+    ours, theirs = model_settings(flags), model_settings(hydra)
+    assert ours._name == theirs._name
+    if getattr(ARCH_MODEL_REGISTRY[ours._name], "__dataclass", None):
+        assert vars(ours) == vars(theirs)
+    else:  # a namespace has the whole command line
+        assert TransformerConfig.from_namespace(ours) == TransformerConfig.from_namespace(theirs)
+        assert {key: getattr(ours, key) for key in vars(theirs)} == vars(theirs)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_builds_its_model(config):
+    cfg = model_settings(by_hydra(config))
+    symbols, parameters = MODELS[name_of(config)]
+    with torch.device("meta"):
+        built = count(build(cfg, cfg._name, symbols))
+    assert parameters is None or built == parameters
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_header_tells_what_it_is(config):
+    text = config.read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert max(map(len, header)) <= 130
+    assert any("bash scripts/" in line or "fairseq-train" in line for line in header)
+    assert any("Batch:" in line for line in header)
+    if name_of(config).split("/")[0] not in ("multi30k", "wikitext2"):
+        assert any("Reproduces:" in line for line in header) and any("Hardware:" in line for line in header)
+
+
+@pytest.mark.parametrize("folder", sorted({config.parent for config in CONFIGS}), ids=lambda path: path.name)
+def test_baselines_differ_in_layerdrop_and_dropout_alone(folder):
+    for baseline in folder.glob("baseline*.yaml"):
+        ours = OmegaConf.load(folder / baseline.name.replace("baseline", "layerdrop"))
+        other = OmegaConf.load(baseline)
+        for cfg in (ours, other):
+            for name in ("encoder_layerdrop", "decoder_layerdrop", "dropout"):
+                cfg.model.pop(name, None)
+            del cfg.checkpoint.save_dir, cfg.hydra.run.dir
+        assert ours == other
+
+
+@pytest.mark.parametrize("name", ["multi30k/layerdrop", "multi30k/baseline"])
+def test_trains(name, translation_data, tmp_path):
+    """fairseq-hydra-train on tiny data, and the pruned model translates."""
+    config = ROOT / "configs" / f"{name}.yaml"
     data = tmp_path / "data-bin"  # the binarised files carry their languages in their names
     data.mkdir()
     for path in translation_data.iterdir():
-        name = path.name.replace("a-b.a.", "en-de.en.").replace("a-b.b.", "en-de.de.")
-        shutil.copy(path, data / name.replace("dict.a", "dict.en").replace("dict.b", "dict.de"))
+        renamed = path.name.replace("a-b.a.", "en-de.en.").replace("a-b.b.", "en-de.de.")
+        shutil.copy(path, data / renamed.replace("dict.a", "dict.en").replace("dict.b", "dict.de"))
     run(
         "fairseq-hydra-train", "--config-dir", config.parent, "--config-name", config.stem,
         f"common.user_dir={USER_DIR}", "common.seed=7", f"task.data={data}", f"checkpoint.save_dir={tmp_path / 'save'}",
@@ -37,8 +145,32 @@ def test_trains(config, translation_data, tmp_path):
     assert "Translated 16 sentences" in done.stdout + done.stderr
 
 
-def test_baseline_differs_in_layerdrop_alone():
-    ours, baseline = (OmegaConf.load(ROOT / f"configs/multi30k/{name}.yaml") for name in ("layerdrop", "baseline"))
-    for cfg in (ours, baseline):
-        del cfg.model.encoder_layerdrop, cfg.model.decoder_layerdrop, cfg.checkpoint.save_dir, cfg.hydra.run.dir
-    assert ours == baseline
+class TestMistakes:
+    @pytest.mark.parametrize(
+        "text, words",
+        [
+            ("common: [", "is not valid YAML"),
+            ("comon: {seed: 1}", "unknown section 'comon'; the sections are common, "),
+            ("model: {_name: transformer_huge}", "unknown architecture 'transformer_huge'"),
+            ("task: {_name: translate}", "task: unknown _name 'translate'; there are "),
+            ("common: {sed: 1}", "common has no setting 'sed'"),
+            ("model: {_name: layerdrop_transformer, encoder_layer: 3}", "model has no setting 'encoder_layer'"),
+        ],
+    )
+    def test_in_a_file(self, tmp_path, text, words):
+        (tmp_path / "run.yaml").write_text(text)
+        ends_in_one_line(layerdrop("flags", tmp_path / "run.yaml", check=False), words)
+
+    def test_no_file(self, tmp_path):
+        ends_in_one_line(layerdrop("flags", tmp_path / "none.yaml", check=False), "cannot read", "No such file")
+
+
+def test_switches_that_turn_a_default_off(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "task: {_name: layerdrop_translation, data: here, left_pad_source: false, left_pad_target: false}\n"
+        "common: {fp16: false, cpu: true}\noptimization: {lr: [0.1, 0.2], update_freq: [2]}\n"
+    )
+    assert config_flags(tmp_path / "run.yaml") == [
+        "here", "--task", "layerdrop_translation", "--left-pad-source", "--cpu",
+        "--lr", "0.1,0.2", "--update-freq", "2",
+    ]  # fmt: skip

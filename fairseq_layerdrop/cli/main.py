@@ -2,9 +2,16 @@
 
 import argparse
 
-from . import describe, export, user_dir
+from . import average, describe, export, flags, score, user_dir
 
-VERBS = {"describe": describe, "export": export, "user-dir": user_dir}
+VERBS = {
+    "average": average,
+    "describe": describe,
+    "export": export,
+    "flags": flags,
+    "score": score,
+    "user-dir": user_dir,
+}
 
 
 def main(argv: list[str] | None = None) -> None:

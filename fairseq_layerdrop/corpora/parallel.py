@@ -1,12 +1,11 @@
 """Parallel text: reading it with checks, and joint SentencePiece BPE."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 
-
-class CorpusError(SystemExit):
-    """A raw corpus that is missing or broken; ends the program with one line."""
+from .text import CorpusError, read_lines, write_lines
 
 
 def read_parallel(stem: Path, source: str, target: str) -> tuple[list[str], list[str]]:
@@ -18,29 +17,23 @@ def read_parallel(stem: Path, source: str, target: str) -> tuple[list[str], list
     sides = []
     for lang in (source, target):
         path = Path(f"{stem}.{lang}")
-        if not path.is_file():
-            raise CorpusError(f"no such file: {path}")
-        lines = []
-        with path.open("rb") as file:  # only line feeds end lines, as for fairseq and for SentencePiece
-            for number, line in enumerate(file, start=1):
-                try:
-                    lines.append(line.decode("utf-8").rstrip("\r\n"))
-                except UnicodeDecodeError as error:
-                    raise CorpusError(f"{path}, line {number}: not UTF-8") from error
-                if not lines[-1].strip():
-                    raise CorpusError(f"{path}, line {number}: empty")
+        lines = list(read_lines(path))
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                raise CorpusError(f"{path}, line {number}: empty")
         sides.append(lines)
     if len(sides[0]) != len(sides[1]):
         raise CorpusError(f"{stem}.{source} has {len(sides[0])} lines, {stem}.{target} has {len(sides[1])}")
     return sides[0], sides[1]
 
 
-def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+def train_joint_bpe(sentences: Iterable[str], prefix: Path, vocabulary: int) -> sentencepiece.SentencePieceProcessor:
+    """Train SentencePiece BPE and write ``PREFIX.model`` and ``PREFIX.vocab``.
 
-
-def train_joint_bpe(sentences: list[str], prefix: Path, vocabulary: int) -> sentencepiece.SentencePieceProcessor:
-    """Train SentencePiece BPE on *sentences* of both languages and write ``PREFIX.model`` and ``PREFIX.vocab``.
+    Args:
+        sentences: text, of both languages where they share the pieces.
+        prefix: path of the files to write, without what follows the dot.
+        vocabulary: number of pieces.
 
     Raises:
         CorpusError: the sentences don't yield that many pieces.

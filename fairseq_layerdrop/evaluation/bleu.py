@@ -1,5 +1,6 @@
 """BLEU."""
 
+import re
 from dataclasses import dataclass
 
 import sacrebleu
@@ -24,8 +25,33 @@ def detokenised_bleu(hypotheses: list[str], references: list[str]) -> Bleu:
     Raises:
         ValueError: the two differ in number.
     """
+    return _bleu(sacrebleu.metrics.BLEU(), hypotheses, references)
+
+
+def tokenised_bleu(hypotheses: list[str], references: list[str], split_compounds: bool = False) -> Bleu:
+    """Corpus BLEU of text that is tokenised already, with tokens between spaces, as multi-bleu and fairseq-score do it.
+
+    Args:
+        hypotheses: one a sentence.
+        references: likewise.
+        split_compounds: count the parts of hyphenated words as tokens, with which WMT English-German scores are told
+            since Vaswani et al. (2017).
+
+    Raises:
+        ValueError: the two differ in number.
+    """
+    if split_compounds:
+        hypotheses, references = ([_split_compounds(line) for line in lines] for lines in (hypotheses, references))
+    metric = sacrebleu.metrics.BLEU(tokenize="none", smooth_method="none", force=True)
+    return _bleu(metric, hypotheses, references)
+
+
+def _split_compounds(line: str) -> str:
+    return re.sub(r"(\S)-(\S)", r"\1 ##AT##-##AT## \2", line)
+
+
+def _bleu(metric, hypotheses: list[str], references: list[str]) -> Bleu:
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
-    metric = sacrebleu.metrics.BLEU()
     score = metric.corpus_score(hypotheses, [references]).score
     return Bleu(score, str(metric.get_signature()))

@@ -4,7 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# Lines of a sentence: D- and H- hypotheses, detokenised and tokenised, with their score; T- reference.
 _HYPOTHESIS = re.compile(r"D-(\d+)\t[^\t]*\t(.*)")
+_TOKENISED = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
+_REFERENCE = re.compile(r"T-(\d+)\t(.*)")
 _TIMING = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
 _PRUNED = re.compile(r"pruned layers: kept (.*); ([\d,]+) parameters before, ([\d,]+) after")
 
@@ -19,6 +22,8 @@ class GenerationLog:
 
     Attributes:
         hypotheses: best hypothesis of each sentence (fairseq's ``D-`` lines), in the order of the data.
+        tokenised: the same before fairseq detokenised them (``H-`` lines).
+        references: tokenised references (``T-`` lines); none where the data has no target side.
         seconds: time spent generating, without loading.
         tokens: number of tokens generated.
         kept: the plan in words, where ``--prune-layers`` was given.
@@ -26,6 +31,8 @@ class GenerationLog:
     """
 
     hypotheses: list[str]
+    tokenised: list[str]
+    references: list[str]
     seconds: float
     tokens: int
     kept: str | None
@@ -49,13 +56,22 @@ def read_generation_log(path) -> GenerationLog:
     timing = _TIMING.search(text)
     if timing is None:
         raise LogError(f"{path} is no log of a finished fairseq-generate")
-    # Only line feeds end fairseq's lines; a hypothesis may hold other separators.
-    found = {int(m[1]): m[2] for m in map(_HYPOTHESIS.fullmatch, text.split("\n")) if m}
-    if len(found) != _whole(timing[1]):
-        raise LogError(f"{path} has {len(found)} hypotheses, but tells of {timing[1]} sentences")
+    lines = text.split("\n")  # only line feeds end fairseq's lines; a hypothesis may hold other separators
+
+    def found(pattern):
+        texts: dict[int, str] = {}
+        for match in filter(None, map(pattern.fullmatch, lines)):
+            texts.setdefault(int(match[1]), match[2])  # the best of an n-best list comes first
+        return [texts[i] for i in sorted(texts)]
+
+    hypotheses = found(_HYPOTHESIS)
+    if len(hypotheses) != _whole(timing[1]):
+        raise LogError(f"{path} has {len(hypotheses)} hypotheses, but tells of {timing[1]} sentences")
     pruned = _PRUNED.search(text)
     return GenerationLog(
-        hypotheses=[found[i] for i in sorted(found)],
+        hypotheses=hypotheses,
+        tokenised=found(_TOKENISED),
+        references=found(_REFERENCE),
         seconds=float(timing[3]),
         tokens=_whole(timing[2]),
         kept=pruned[1] if pruned else None,

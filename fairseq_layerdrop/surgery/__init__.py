@@ -1,5 +1,6 @@
 """Surgery: a plan applied to checkpoints, state dicts and configurations, by pure functions."""
 
+from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
 from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint, save_checkpoint, trust_own_processes
 from .config import (
@@ -27,6 +28,7 @@ __all__ = [
     "Description",
     "ExportError",
     "allow_fairseq_types",
+    "average_checkpoints",
     "build_pruned",
     "complete_architecture",
     "convert_to_ctranslate2",
@@ -37,6 +39,7 @@ __all__ = [
     "has_structure",
     "history_entry",
     "history_in_words",
+    "last_epochs",
     "load_checkpoint",
     "model_structure",
     "plan_for",

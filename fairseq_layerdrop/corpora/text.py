@@ -1,0 +1,42 @@
+"""Reading raw text files, plain or gzipped, with checks."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class CorpusError(SystemExit):
+    """A raw corpus that is missing or broken; ends the program with one line."""
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, without their ends; a progress bar shows on a terminal.
+
+    Only line feeds end lines, as for fairseq and for SentencePiece. A name that ends in ``.gz`` is unzipped.
+
+    Raises:
+        CorpusError: the file is missing, isn't UTF-8, or ends too early.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CorpusError(f"no such file: {path}")
+    done = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for line in tqdm(file, desc=path.name, unit=" lines", disable=None):
+                text = line.decode("utf-8").rstrip("\r\n")
+                done += 1
+                yield text
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}, line {done + 1}: not UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorpusError(f"{path}, after line {done}: broken or incomplete gzip file") from error
+
+
+def write_lines(path: Path, lines) -> None:
+    """Write text lines, each with a line feed."""
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)

@@ -1,0 +1,60 @@
+"""Averaging the weights of checkpoints (Vaswani et al. 2017, section 6.1)."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .checkpoint import CheckpointError, load_checkpoint
+
+_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
+
+
+def last_epochs(folder, count: int) -> list[Path]:
+    """The *count* newest epoch checkpoints (``checkpoint7.pt``) of a training's folder, oldest first.
+
+    Raises:
+        CheckpointError: there are fewer.
+    """
+    found = {
+        int(match[1]): path for path in Path(folder).glob("checkpoint*.pt") if (match := _EPOCH.fullmatch(path.name))
+    }
+    if len(found) < count:
+        raise CheckpointError(f"{folder} has {len(found)} epoch checkpoints (checkpoint1.pt, …), not {count}")
+    return [found[epoch] for epoch in sorted(found)[-count:]]
+
+
+def average_checkpoints(paths: Sequence) -> dict:
+    """A checkpoint whose weights are the mean of those of *paths*, and the rest, without optimizer state, of the last.
+
+    One checkpoint is in memory at a time beside the sum, which is in 32 bits where the weights have fewer. Tensors of
+    whole numbers and those that are equal everywhere stay as they are.
+
+    Raises:
+        CheckpointError: a file can't be read, or the models have other weights.
+    """
+    total: dict[str, torch.Tensor] = {}
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        model = checkpoint["model"]
+        shapes = {key: tensor.shape for key, tensor in model.items()}
+        if total and shapes != {key: tensor.shape for key, tensor in total.items()}:
+            raise CheckpointError(f"{path} is of another model than {paths[0]}")
+        for key, tensor in model.items():
+            if not tensor.is_floating_point():
+                total[key] = tensor
+            elif key in total:
+                total[key] += tensor
+            else:
+                total[key] = tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+    averaged: dict[str, torch.Tensor] = {}
+    tied: dict[tuple, torch.Tensor] = {}  # what shares memory goes on sharing it
+    for key, tensor in model.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place not in tied:
+            mean = total[key] / len(paths) if tensor.is_floating_point() else total[key]
+            tied[place] = mean.to(tensor.dtype)
+        averaged[key] = tied[place]
+    rest = {key: value for key, value in checkpoint.items() if key != "last_optimizer_state"}
+    return {**rest, "model": averaged}
