@@ -12,6 +12,8 @@ from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel
 from .surgery import allow_fairseq_types, trust_own_processes  # noqa: E402
 from .tasks import (  # noqa: E402
     LayerDropLanguageModelingTask,
+    LayerDropQuestionAnsweringTask,
+    LayerDropSummarizationTask,
     LayerDropTranslationTask,
     load_checkpoints_as_prunable,
     slice_averages_too,
@@ -20,6 +22,8 @@ from .version import __version__  # noqa: E402
 
 __all__ = [
     "LayerDropLanguageModelingTask",
+    "LayerDropQuestionAnsweringTask",
+    "LayerDropSummarizationTask",
     "LayerDropTransformerLanguageModel",
     "LayerDropTransformerModel",
     "LayerDropTranslationTask",

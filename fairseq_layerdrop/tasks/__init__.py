@@ -1,11 +1,15 @@
 """Tasks that are registered with fairseq."""
 
 from .layerdrop_language_modeling import LayerDropLanguageModelingTask
+from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
+from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
 from .prunable import load_checkpoints_as_prunable, slice_averages_too
 
 __all__ = [
     "LayerDropLanguageModelingTask",
+    "LayerDropQuestionAnsweringTask",
+    "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
     "load_checkpoints_as_prunable",
     "slice_averages_too",
