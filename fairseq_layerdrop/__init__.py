@@ -16,7 +16,7 @@ from .tasks import (  # noqa: E402
     LayerDropSummarizationTask,
     LayerDropTranslationTask,
     load_checkpoints_as_prunable,
-    slice_averages_too,
+    mend_averages,
 )
 from .version import __version__  # noqa: E402
 
@@ -33,4 +33,4 @@ __all__ = [
 allow_fairseq_types()
 trust_own_processes()
 load_checkpoints_as_prunable()
-slice_averages_too()
+mend_averages()

@@ -1,5 +1,6 @@
 """What the README names exists and means something."""
 
+import json
 import re
 
 import pytest
@@ -38,3 +39,16 @@ def test_task_is_registered(name):
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:scripts|configs)/[\w/]+\.\w+", README))))
 def test_file_is_there(path):
     assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("name", ["speed", "speed_two_threads"])
+def test_ctranslate2_translates_as_fairseq_does(name):
+    """What scripts/bench/translation_speed.py measured on the 1,000 test sentences of Multi30k."""
+    rows = json.loads((ROOT / f"configs/multi30k/{name}.json").read_text())["rows"]
+    same = [row["same_as_fairseq_generate"] for row in rows if row["weights"] == "float32"]
+    assert len(same) == 4 and min(same) >= 0.99
+
+
+def test_speed_table_is_what_was_measured():
+    for line in (ROOT / "configs/multi30k/speed.md").read_text().splitlines()[2:]:
+        assert line in README

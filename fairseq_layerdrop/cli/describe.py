@@ -1,16 +1,16 @@
-"""``fairseq-layerdrop describe CKPT``."""
+"""``fairseq-layerdrop describe CKPT`` or ``describe PLAN.json``."""
 
 import json
 from itertools import groupby
 
-from ..plan import format_layers
+from ..plan import format_layers, plan_to_dict, read_plan
 from ..surgery import describe, history_in_words, load_checkpoint
 
 HELP = "show a checkpoint's architecture, layers, parameters, LayerDrop rates and how it was pruned"
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt)")
+    parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt) or a plan file (.json)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -20,7 +20,19 @@ def _layer_rows(layers):
         yield f"  {format_layers(run)}", ", ".join(sub_layers)
 
 
+def _run_plan(args) -> None:
+    read = read_plan(args.checkpoint)
+    if args.json:
+        print(json.dumps({"stacks": plan_to_dict(read.plan), "origin": read.origin}, indent=2))
+        return
+    for label, value in {"keeps": read.plan, **read.origin}.items():
+        print(f"{label:12}{value}")
+
+
 def run(args) -> None:
+    if args.checkpoint.endswith(".json"):
+        _run_plan(args)
+        return
     description = describe(load_checkpoint(args.checkpoint))
     if args.json:
         print(json.dumps(description.to_dict(), indent=2))

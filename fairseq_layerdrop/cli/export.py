@@ -1,11 +1,14 @@
 """``fairseq-layerdrop export CKPT -o OUT``."""
 
+import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
 
 from ..plan import UserError, parse, write_plan
 from ..surgery import (
+    SUBLAYERS_SETTING,
     convert_to_ctranslate2,
     export_checkpoint,
     fingerprint,
@@ -37,22 +40,36 @@ def add_arguments(parser) -> None:
         "--data", metavar="DIR", help="for ctranslate2: folder with the dictionaries; default: that of the training"
     )
     parser.add_argument(
-        "--quantization", metavar="TYPE", help="for ctranslate2: int8, int8_float32, float16, …; default: as trained"
+        "--quantization", metavar="TYPE", help="for ctranslate2: int8, int8_float32, float16, …; default: float32"
     )
 
 
 def _check_output(args) -> None:
-    output, source = Path(args.output), Path(args.checkpoint)
-    if not output.exists():
+    output = args.output
+    if not os.path.exists(output):
         return
-    if source.exists() and output.samefile(source):
-        raise UserError(f"OUT is the checkpoint itself, {source}; give another name")
-    is_model = (output / "model.bin").is_file() if args.format == "ctranslate2" else output.is_file()
-    if not is_model:
-        kind = "CTranslate2 model" if args.format == "ctranslate2" else "file"
-        raise UserError(f"{output} exists and is not a {kind}; give another name")
+    if os.path.exists(args.checkpoint) and os.path.samefile(output, args.checkpoint):
+        raise UserError(f"OUT is the checkpoint itself, {output}; give another name")
+    if args.format == "ctranslate2":
+        names = os.listdir(output) if os.path.isdir(output) else []
+        others = [name for name in names if name not in ("model.bin", "config.json") and "vocabulary" not in name]
+        if "model.bin" not in names or others:
+            raise UserError(f"{output} exists and is not, or not only, a CTranslate2 model; give another name")
+    elif not os.path.isfile(output):
+        raise UserError(f"{output} exists and is not a file; give another name")
     if not args.force:
         raise UserError(f"{output} exists; give another name, or --force to replace it")
+
+
+@contextlib.contextmanager
+def _exit_on(*signals):
+    """Let these signals end the program as an exception does, so that what is unfinished is cleared away."""
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(args) -> None:
@@ -64,7 +81,12 @@ def run(args) -> None:
     plan = plan_for(checkpoint, spec, args.ema)
     if args.format == "plan":
         weights = weights_of(checkpoint, args.ema)
-        origin = {"spec": args.prune_layers, "checkpoint": fingerprint(weights), "version": __version__}
+        origin = {
+            "spec": args.prune_layers,
+            "checkpoint": fingerprint(weights),
+            "ema": args.ema,
+            "version": __version__,
+        }
         write_plan(plan, args.output, origin)
         print(f"wrote {args.output}: {plan}")
         return
@@ -73,12 +95,9 @@ def run(args) -> None:
         settings = settings_for_ctranslate2(settings, args.data, args.quantization)
     exported = export_checkpoint(checkpoint, plan, Path(args.checkpoint).name, args.ema)
     if args.format == "ctranslate2":
-        # Asked to end, clear the unfinished directory away.
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        try:
+        with _exit_on(signal.SIGTERM, signal.SIGHUP):
             convert_to_ctranslate2(exported, settings, args.output, args.quantization)
-        finally:
-            signal.signal(signal.SIGTERM, before)
     else:
         save_checkpoint(exported, args.output)
-    print(f"wrote {args.output}: {plan}; architecture {settings.arch}")
+    lacks = getattr(settings, SUBLAYERS_SETTING, None)
+    print(f"wrote {args.output}: {plan}; architecture {settings.arch}" + (f", without {lacks}" if lacks else ""))

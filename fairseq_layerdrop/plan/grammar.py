@@ -171,8 +171,9 @@ def _parse_items(text: str, spec: str) -> tuple[Item, ...]:
 def _parse_choice(text: str, spec: str) -> Choice:
     verb, colon, what = text.partition(":")
     if not colon or verb not in VERBS:
+        where = "" if text == spec else f" in '{spec}'"
         raise PlanError(
-            f"'{spec}': '{text}' must start with keep: or drop:, as in decoder=keep:0,2,4, or be a plan file, FILE.json"
+            f"'{text}'{where} must start with keep: or drop:, as in decoder=keep:0,2,4, or be a plan file, FILE.json"
         )
     count, at, how = what.partition("@")
     if not at:

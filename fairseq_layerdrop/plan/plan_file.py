@@ -16,6 +16,7 @@ a damaged file is never taken for another plan. What a person writes by hand is 
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,7 @@ def read_plan(path) -> PlanFile:
             field.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False where Path.is_file would raise: no access, a name too long
         raise PlanError(f"no such plan file: {path}")
     try:
         with path.open("rb") as file:

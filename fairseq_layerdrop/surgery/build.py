@@ -20,10 +20,7 @@ def remove_missing_sublayers(model, structure: Structure) -> None:
 
 def _load_sliced(self, state_dict, *args, **kwargs):
     plan: Plan = self.prune_plan
-    is_full, is_pruned = (
-        has_structure(state_dict, structure, plan.drops_sublayers) for structure in (plan.full, plan.pruned)
-    )
-    if is_full or not is_pruned:
+    if has_structure(state_dict, plan.full) or not has_structure(state_dict, plan.pruned):
         full = state_dict
         try:
             state_dict = slice_state_dict(full, plan)

@@ -87,7 +87,9 @@ def load_checkpoint(path) -> dict:
             when loaded, or it isn't a fairseq checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
+    if os.path.isdir(path):  # these are False where Path's own would raise: no access, a name too long
+        raise CheckpointError(f"{path} is a folder, not a checkpoint")
+    if not os.path.isfile(path):
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
         path.open("rb").close()
@@ -137,5 +139,6 @@ def save_checkpoint(checkpoint: dict, path) -> None:
     with write_atomically(path) as file:
         try:
             torch.save(checkpoint, file)
-        except RuntimeError as error:  # torch's writer hides the error of the file
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        except RuntimeError as error:  # torch's writer hides what stopped it: an error of the file, a signal
+            hidden = error.__context__
+            raise (hidden if isinstance(hidden, OSError | SystemExit | KeyboardInterrupt) else error) from None

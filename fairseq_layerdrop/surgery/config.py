@@ -2,6 +2,7 @@
 
 import copy
 from argparse import Namespace
+from collections.abc import Mapping
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf, open_dict
@@ -24,6 +25,11 @@ SUBLAYERS_SETTING = "pruned_sublayers"
 
 class ConfigError(UserError):
     """A model configuration that can't be pruned."""
+
+
+def settings_as_dict(settings) -> dict:
+    """A checkpoint's settings of a model or a task, which are a mapping or a namespace, as a dictionary."""
+    return dict(settings) if isinstance(settings, Mapping) else vars(settings)
 
 
 def architecture_of(cfg) -> str | None:
@@ -80,11 +86,7 @@ def model_structure(cfg) -> Structure:
         plan = spec.resolve(whole)
     except PlanError as error:
         raise ConfigError(f"{SUBLAYERS_SETTING}: {error}") from error
-    if (
-        not isinstance(spec, PruneSpec)
-        or len(plan.full) != len(plan.pruned)
-        or any(len(part.layers) != part.depth for part in plan.stacks.values())
-    ):
+    if not isinstance(spec, PruneSpec) or any(len(part.layers) != part.depth for part in plan.stacks.values()):
         raise ConfigError(f"{SUBLAYERS_SETTING} drops only sub-layers, as in decoder=drop:3.ffn, not '{text}'")
     return plan.pruned
 

@@ -1,16 +1,20 @@
 """Pruned models for CTranslate2, through its own converter of fairseq checkpoints."""
 
 import copy
+import logging
 import os
+import shutil
 import tempfile
 from argparse import Namespace
 from pathlib import Path
+from uuid import uuid4
 
 from fairseq.data.data_utils import infer_language_pair
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from ..plan import UserError
 from .checkpoint import save_checkpoint
+from .config import SUBLAYERS_SETTING
 from .export import ExportError
 
 _MODELS = ("bart", "transformer", "transformer_lm")
@@ -34,7 +38,7 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
     Args:
         settings: the pruned model's, from :func:`~fairseq_layerdrop.surgery.pruned_settings`.
         data: folder with the dictionaries of the model; None for the one of the training.
-        quantization: type of the converted weights; None leaves them as they are.
+        quantization: type of the converted weights; None for float32.
 
     Raises:
         ExportError: saying what CTranslate2, or the folder, lacks.
@@ -44,25 +48,21 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
         return getattr(settings, name, default)
 
     _, types = _library()
-    is_lm = ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch) == "transformer_lm"
+    kind = ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch)
     reasons = [
-        (given("pruned_sublayers"), "layers without some of their sub-layers; drop whole layers"),
-        (
-            ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch) not in _MODELS,
-            f"models of the kind {settings.arch}, only {', '.join(_MODELS)}",
-        ),
         (given("activation_fn", "relu") not in _ACTIVATIONS, f"the activation {given('activation_fn')}"),
         (given("adaptive_input"), "adaptive inputs (--adaptive-input)"),
         (given("adaptive_softmax_cutoff"), "an adaptive softmax (--adaptive-softmax-cutoff)"),
         (given("character_embeddings"), "character embeddings (--character-embeddings)"),
         (given("no_token_positional_embeddings"), "models without positions (--no-token-positional-embeddings)"),
+        (given("quant_noise_pq"), "quantisation noise (--quant-noise-pq)"),
         (given("base_layers"), "mixtures of experts (--base-layers)"),
         *(
             (given(option), f"--{option.replace('_', '-')}")
             for option in ("scale_attn", "scale_fc", "scale_heads", "scale_resids", "cross_self_attention")
         ),
     ]
-    if not is_lm:
+    if kind != "transformer_lm":
         pairs = ("normalize_before", "attention_heads", "embed_dim")
         reasons += [
             (
@@ -80,6 +80,10 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
                 "decoders whose --decoder-input-dim or --decoder-output-dim differs from --decoder-embed-dim",
             ),
         ]
+    if given(SUBLAYERS_SETTING):
+        raise ExportError("CTranslate2 can't take layers without some of their sub-layers; drop whole layers")
+    if kind not in _MODELS:
+        raise ExportError(f"--format ctranslate2 takes models of the kinds {', '.join(_MODELS)}, not {kind}")
     for found, what in reasons:
         if found:
             raise ExportError(f"CTranslate2 can't take {what}")
@@ -94,7 +98,7 @@ def _with_dictionaries(settings: Namespace, data: str | None) -> Namespace:
     found.data = str(data or getattr(settings, "data", "")).split(os.pathsep)[0]
     names = ["dict.txt"]
     if hasattr(settings, "source_lang"):
-        if found.source_lang is None and Path(found.data).is_dir():  # fairseq infers them from names of files
+        if found.source_lang is None and os.path.isdir(found.data):  # fairseq infers them from names of files
             found.source_lang, found.target_lang = infer_language_pair(found.data)
         if found.source_lang is None:
             raise ExportError(
@@ -102,7 +106,7 @@ def _with_dictionaries(settings: Namespace, data: str | None) -> Namespace:
             )
         names = [f"dict.{language}.txt" for language in (found.source_lang, found.target_lang)]
     for name in names:
-        if not Path(found.data, name).is_file():
+        if not os.path.isfile(os.path.join(found.data, name)):
             raise ExportError(f"no {name} in '{found.data}'; give the folder of the model's dictionaries with --data")
     return found
 
@@ -114,29 +118,38 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
         checkpoint: an exported one, from :func:`~fairseq_layerdrop.surgery.export_checkpoint`.
         settings: from :func:`settings_for_ctranslate2`.
         path: the directory to write; if it exists, it is replaced.
-        quantization: ``int8``, ``int8_float32``, ``float16``, …; None leaves the weights as they are.
+        quantization: ``int8``, ``int8_float32``, ``float16``, …; None for float32.
 
     Raises:
         ExportError: the dictionaries are of another size than the model's.
         UserError: the directory can't be written.
     """
     converter, _ = _library()
+    logging.getLogger("fairseq.tasks").setLevel(logging.WARNING)  # each dictionary it loads
     path = Path(path)
+    staged, replaced = (path.with_name(f".{path.name}.{uuid4().hex}") for _ in range(2))
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-            save_checkpoint({**checkpoint, "args": settings, "cfg": None}, Path(scratch, "model.pt"))
-            made = Path(scratch, "model")
+        with tempfile.TemporaryDirectory() as scratch:
+            intermediate, made = Path(scratch, "model.pt"), Path(scratch, "model")
+            save_checkpoint({**checkpoint, "args": settings, "cfg": None}, intermediate)
             try:
-                converter(str(Path(scratch, "model.pt")), settings.data).convert(str(made), quantization=quantization)
-            except RuntimeError as error:
-                if "size mismatch" not in str(error):
-                    raise
-                raise ExportError(f"the dictionaries in '{settings.data}' are not those of this model") from None
+                converter(str(intermediate), settings.data).convert(str(made), quantization=quantization)
+            except OSError:
+                raise
+            except Exception as error:  # of the model's loading or of the dictionaries: fairseq raises all kinds
+                if "size mismatch" in str(error):
+                    raise ExportError(f"the dictionaries in '{settings.data}' are not those of this model") from None
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                raise ExportError(f"CTranslate2's converter failed: {reason}") from error
+            shutil.copytree(made, staged)
             if path.exists():
-                path.rename(Path(scratch, "replaced"))
-            made.rename(path)
+                path.rename(replaced)
+            staged.rename(path)
     except ExportError:
         raise
     except (OSError, UserError) as error:
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}") from error
+    finally:
+        for folder in (staged, replaced):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from .config import settings_as_dict
 from .history import pruning_history, updates_of
 from .state import layer_of, state_structure
 
@@ -47,7 +48,7 @@ def _settings(checkpoint: Mapping, part: str) -> dict:
     """The settings of ``model`` or ``task`` as a dictionary, from new checkpoints (``cfg``) and old ones (``args``)."""
     cfg = checkpoint.get("cfg")
     settings = cfg[part] if cfg else checkpoint["args"]
-    return dict(settings) if isinstance(settings, Mapping) else vars(settings)
+    return settings_as_dict(settings)
 
 
 def describe(checkpoint: Mapping) -> Description:

@@ -9,7 +9,14 @@ from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
 from ..plan import STACKS, Plan, PlanFile, PruneSpec, UserError
-from .config import SUBLAYERS_SETTING, architecture_of, complete_architecture, set_structure, whole_structure
+from .config import (
+    SUBLAYERS_SETTING,
+    architecture_of,
+    complete_architecture,
+    set_structure,
+    settings_as_dict,
+    whole_structure,
+)
 from .history import KEY, history_entry, pruning_history, updates_of
 from .state import slice_state_dict, state_structure
 
@@ -25,13 +32,22 @@ def weights_of(checkpoint: Mapping, ema: bool = False) -> Mapping:
     """The state dict of a checkpoint's model, or with *ema* that of its exponential moving average.
 
     Raises:
-        ExportError: the checkpoint has no such average.
+        ExportError: the checkpoint has no such average, or a part of one. (fairseq averages pre-norm Transformers
+            without their last norms: it loads what it averages without the ``version`` that tells of them.)
     """
+    model = checkpoint["model"]
     if not ema:
-        return checkpoint["model"]
+        return model
     average = (checkpoint.get("extra_state") or {}).get("ema")
     if not isinstance(average, Mapping):
         raise ExportError("this checkpoint has no averaged weights; leave out --ema")
+    missing = sorted(key for key in model if key not in average and not key.endswith("version"))
+    if missing:
+        raise ExportError(
+            f"the averaged weights of this checkpoint are incomplete: fairseq's --store-ema left out {missing[0]}"
+            + (f" and {len(missing) - 1} more" if missing[1:] else "")
+            + "; leave out --ema"
+        )
     return average
 
 
@@ -89,7 +105,8 @@ def flat_settings(checkpoint: Mapping) -> Namespace:
     """
     cfg = checkpoint.get("cfg")
     settings = cfg["model"] if cfg else checkpoint["args"]
-    flat = Namespace(**copy.deepcopy(_as_dict(settings)))
+    flat = Namespace(**copy.deepcopy(settings_as_dict(settings)))
+    flat._name = architecture_of(flat)
     complete_architecture(flat)
     for key, value in task_settings(checkpoint).items():
         vars(flat).setdefault(key, value)
@@ -100,16 +117,14 @@ def task_settings(checkpoint: Mapping) -> dict:
     """The settings of a checkpoint's task, for stock fairseq's version of it; old checkpoints tell the name alone."""
     cfg = checkpoint.get("cfg")
     task = (
-        copy.deepcopy(_as_dict(cfg["task"])) if cfg else {"_name": getattr(checkpoint["args"], "task", "translation")}
+        copy.deepcopy(settings_as_dict(cfg["task"]))
+        if cfg
+        else {"_name": getattr(checkpoint["args"], "task", "translation")}
     )
     task.pop("prune_layers", None)
     if task["_name"] in TASK_REGISTRY:
         task["_name"] = _registered_base(TASK_REGISTRY[task["_name"]], TASK_REGISTRY)
     return task
-
-
-def _as_dict(settings) -> dict:
-    return dict(settings) if isinstance(settings, Mapping) else vars(settings)
 
 
 def pruned_settings(checkpoint: Mapping, plan: Plan) -> Namespace:
@@ -168,7 +183,7 @@ def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = Fa
             cfg["common"]["user_dir"] = None
     history = pruning_history(checkpoint)
     if plan != Plan.whole(plan.full) or ema:
-        history.append(history_entry(plan, checkpoint, name, ema))
+        history.append(history_entry(plan, checkpoint, weights_of(checkpoint, ema), name, ema))
     last = (checkpoint.get("optimizer_history") or [{}])[-1]
     return {
         "args": None if cfg else flat,

@@ -35,19 +35,20 @@ def pruning_history(checkpoint: Mapping) -> list[dict]:
     return list(history) if isinstance(history, list) else []
 
 
-def history_entry(plan: Plan, checkpoint: Mapping, name: str, ema: bool = False) -> dict:
+def history_entry(plan: Plan, checkpoint: Mapping, weights: Mapping, name: str, ema: bool = False) -> dict:
     """What is noted when *plan* is applied to a checkpoint.
 
     Args:
         plan: what was kept.
         checkpoint: the full checkpoint.
+        weights: the state dict of it that was pruned.
         name: its file's name.
-        ema: whether its averaged weights were taken.
+        ema: whether the weights are averaged ones.
     """
     return {
         "plan": plan_to_dict(plan),
         "checkpoint": name,
-        "fingerprint": fingerprint(checkpoint["extra_state"]["ema"] if ema else checkpoint["model"]),
+        "fingerprint": fingerprint(weights),
         "updates": updates_of(checkpoint),
         "ema": ema,
         "version": __version__,

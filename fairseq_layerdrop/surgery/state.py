@@ -75,13 +75,16 @@ def state_depths(state_dict: Mapping) -> dict[str, int]:
     return {stack: len(layers) for stack, layers in state_structure(state_dict).items()}
 
 
-def has_structure(state_dict: Mapping, structure: Structure, sublayers: bool) -> bool:
-    """Whether the stacks of *structure* have the same depths in *state_dict*, and with *sublayers* the same parts."""
+def _same_layers(found: tuple, planned: tuple) -> bool:
+    """Whether a state dict's layers are those of a plan; of other layers than a Transformer's, the number counts."""
+    known = {"self_attn", "ffn"} <= {name for layer in found for name in layer}
+    return found == planned if known else len(found) == len(planned)
+
+
+def has_structure(state_dict: Mapping, structure: Structure) -> bool:
+    """Whether the stacks of *structure* are those of *state_dict*."""
     found = state_structure(state_dict)
-    return all(
-        found.get(stack, ()) == layers if sublayers else len(found.get(stack, ())) == len(layers)
-        for stack, layers in structure.items()
-    )
+    return all(_same_layers(found.get(stack, ()), tuple(layers)) for stack, layers in structure.items())
 
 
 def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
@@ -103,12 +106,12 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
         layers = structure.get(stack, ())
         if len(layers) != part.depth:
             raise DepthError(f"the plan is for {part.depth} {stack} layers, but the checkpoint has {len(layers)}")
-        for number, _ in part.dropped_sublayers:
-            if layers[number] != part.full[number]:
-                raise DepthError(
-                    f"the plan is for a {stack} whose layer {number} has {', '.join(part.full[number])}, "
-                    f"but in the checkpoint it has {', '.join(layers[number])}"
-                )
+        if not _same_layers(layers, part.full):
+            number = next(i for i, (layer, planned) in enumerate(zip(layers, part.full)) if layer != planned)
+            raise DepthError(
+                f"the plan is for {stack} layers of which number {number} has {', '.join(part.full[number])}, "
+                f"but in the checkpoint it has {', '.join(layers[number])}"
+            )
     renumbered = {stack: {old: new for new, old in enumerate(part.layers)} for stack, part in plan.stacks.items()}
     sliced = {}
     for key, value in state_dict.items():

@@ -4,7 +4,7 @@ from .layerdrop_language_modeling import LayerDropLanguageModelingTask
 from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
-from .prunable import load_checkpoints_as_prunable, slice_averages_too
+from .prunable import load_checkpoints_as_prunable, mend_averages
 
 __all__ = [
     "LayerDropLanguageModelingTask",
@@ -12,5 +12,5 @@ __all__ = [
     "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
     "load_checkpoints_as_prunable",
-    "slice_averages_too",
+    "mend_averages",
 ]

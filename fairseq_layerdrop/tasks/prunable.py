@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 from dataclasses import field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fairseq import checkpoint_utils
 from fairseq.models.ema import ema
 from omegaconf import OmegaConf, open_dict
 
-from ..plan import PlanError, UserError, parse
+from ..plan import PlanError, UserError, drop_spec, parse, plan_to_dict, transformer_structure
 from ..surgery import (
     HISTORY_KEY,
     SUBLAYERS_SETTING,
@@ -19,13 +20,19 @@ from ..surgery import (
     copy_config,
     has_structure,
     history_entry,
+    history_in_words,
     load_checkpoint,
+    model_structure,
     pruning_history,
     set_structure,
     slice_state_dict,
+    state_structure,
 )
 
 logger = logging.getLogger(__name__)
+
+# What fairseq-train goes on from.
+_LAST = "checkpoint_last.pt"
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -81,6 +88,9 @@ class PrunableTask:
         if cfg.prune_layers is not None:
             with _one_line(unless=kwargs.get("from_checkpoint", False)):
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
+                run = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+                if run is not None and run.distributed_training.ddp_backend == "fully_sharded":
+                    raise UserError("--prune-layers doesn't train with --ddp-backend fully_sharded; give pytorch_ddp")
         return super().setup_task(cfg, **kwargs)
 
     @property
@@ -133,35 +143,68 @@ class PrunableTask:
             if run is not None:
                 run.task.prune_layers = None
             logger.info(f"training a pruned model: {plan}")
-        history = _history_of(run, plan)
+        history = _history_of(run, cfg, plan)
         if history:
             self.state.merge_state_dict({HISTORY_KEY: history})
 
 
-def _history_of(run, plan) -> list[dict]:
-    """The pruning history of the model that a training begins with or goes on with, *plan* included."""
+def _history_of(run, cfg, plan) -> list[dict]:
+    """The pruning history of the model that a training begins with or goes on with, *plan* included.
+
+    Raises:
+        UserError: the training would go on with a model that was pruned otherwise.
+    """
     start = _starting_point(run.checkpoint) if run is not None else None
+    given = run.checkpoint.finetune_from_model if run is not None else None
+    if start is None and given is not None and "://" not in given:
+        raise UserError(f"--finetune-from-model: no such checkpoint: {given}")
     if start is None:
+        if plan is not None:
+            logger.warning(
+                "the pruned model is trained from scratch: there is no checkpoint to take its layers from; "
+                "--finetune-from-model gives one"
+            )
         return []
     checkpoint = load_checkpoint(start)
     history = pruning_history(checkpoint)
-    if (
-        plan is not None
-        and plan.pruned != plan.full
-        and has_structure(checkpoint["model"], plan.full, plan.drops_sublayers)
-    ):
-        history.append(history_entry(plan, checkpoint, start.name))
+    if plan is None:
+        if history and not has_structure(checkpoint["model"], model_structure(cfg)):
+            raise UserError(
+                f"the model in {start} is pruned: {history_in_words(history)[-1]}; repeat its --prune-layers, or give "
+                f"{_structure_flags(state_structure(checkpoint['model']))}"
+            )
+    elif plan.pruned != plan.full:
+        if has_structure(checkpoint["model"], plan.full):
+            if run.checkpoint.restore_file != _LAST and not run.checkpoint.reset_optimizer:
+                raise UserError(
+                    "the optimizer state of a full model doesn't fit a pruned one; with --restore-file give "
+                    "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters, or take "
+                    "--finetune-from-model"
+                )
+            history.append(history_entry(plan, checkpoint, checkpoint["model"], start.name))
+        elif history and history[-1]["plan"] != plan_to_dict(plan):
+            raise UserError(
+                f"the model in {start} is pruned otherwise: {history_in_words(history)[-1]}; "
+                "repeat its --prune-layers, or give another --save-dir"
+            )
     return history
+
+
+def _structure_flags(structure) -> str:
+    """The flags with which ``fairseq-train`` builds a model of this structure."""
+    depths = {stack: len(layers) for stack, layers in structure.items()}
+    flags = [f"--{stack}-layers {depth}" for stack, depth in depths.items()]
+    lacks = drop_spec(transformer_structure(depths), structure)
+    return " ".join(flags) + (f" --pruned-sublayers {lacks}" if lacks else "")
 
 
 def _starting_point(settings) -> Path | None:
     """The file that fairseq's ``checkpoint_utils.load_checkpoint`` will load, if there is one."""
-    last = Path(settings.save_dir, "checkpoint_last.pt")
-    if settings.restore_file != "checkpoint_last.pt":
+    if settings.restore_file != _LAST:
         candidates = [settings.restore_file]
     else:
-        candidates = [last, settings.get("continue_once"), settings.finetune_from_model]
-    return next((Path(path) for path in candidates if path is not None and Path(path).is_file()), None)
+        candidates = [Path(settings.save_dir, _LAST), settings.get("continue_once"), settings.finetune_from_model]
+    return next((Path(path) for path in candidates if path is not None and os.path.isfile(path)), None)
 
 
 def prunable_version_of(stock: str, ours: str) -> None:
@@ -202,19 +245,26 @@ def load_checkpoints_as_prunable() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
-def slice_averages_too() -> None:
-    """Let a pruned model that is trained with ``--ema-fp32`` take its part of a full model's average.
+def mend_averages() -> None:
+    """Let ``--store-ema`` work with pruned models, and with pre-norm ones.
 
-    fairseq keeps that average in 32 bits beside the model, by the names of parameters, and would take those of other
-    layers. There is no hook; this wraps the method that fills it.
+    With ``--ema-fp32`` fairseq keeps the average in 32 bits beside the model, by the names of parameters, and a pruned
+    model would take those of other layers from a full one. And it leaves the ``version`` out of what it averages, so
+    that it takes a pre-norm Transformer for an old one and drops its last norms. There are no hooks; this wraps the
+    methods that fill the average and load it.
     """
-    build = ema.EMA.build_fp32_params
+    build, restore = ema.EMA.build_fp32_params, ema.EMA.restore
 
     @functools.wraps(build)
     def build_fp32_params(self, state_dict=None):
         plan = getattr(self.model, "prune_plan", None)
-        if plan is not None and state_dict is not None and has_structure(state_dict, plan.full, plan.drops_sublayers):
+        if plan is not None and state_dict is not None and has_structure(state_dict, plan.full):
             state_dict = slice_state_dict(state_dict, plan)
         build(self, state_dict)
 
-    ema.EMA.build_fp32_params = build_fp32_params
+    @functools.wraps(restore)
+    def restore_with_versions(self, state_dict, build_fp32_params=False):
+        versions = {key: value for key, value in self.model.state_dict().items() if key.endswith("version")}
+        restore(self, {**versions, **state_dict}, build_fp32_params)
+
+    ema.EMA.build_fp32_params, ema.EMA.restore = build_fp32_params, restore_with_versions

@@ -141,14 +141,16 @@ class TestCheckpoint:
     def test_args_instead_of_cfg(self, translation_data, stock_checkpoint, tmp_path):
         """As fairseq wrote them before 0.10."""
         state = load_checkpoint(stock_checkpoint)
+        del state["cfg"]["model"]._name
         torch.save({**state, "args": state["cfg"]["model"], "cfg": None}, tmp_path / "old.pt")
         export(tmp_path / "old.pt", tmp_path / "half.pt", *HALF)
         assert load_checkpoint(tmp_path / "half.pt")["args"].decoder_layers == 3
         export(stock_checkpoint, tmp_path / "new.pt", *HALF)
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "new")))
 
-    def test_averaged_weights(self, translation_data, tmp_path):
-        train_translation(translation_data, tmp_path, 4, "--store-ema", "--ema-decay", "0.5", "--lr", "0.1")
+    @pytest.mark.parametrize("norm", [(), ("--encoder-normalize-before", "--decoder-normalize-before")])
+    def test_averaged_weights(self, translation_data, tmp_path, norm):
+        train_translation(translation_data, tmp_path, 4, "--store-ema", "--ema-decay", "0.5", "--lr", "0.1", *norm)
         last = tmp_path / "checkpoint_last.pt"
         export(last, tmp_path / "plain.pt", *HALF)
         export(last, tmp_path / "ema.pt", *HALF, "--ema")
@@ -161,6 +163,12 @@ class TestCheckpoint:
             *(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("plain", "ema"))
         )
         ends_in_one_line(export(tmp_path / "ema.pt", tmp_path / "x.pt", "--ema", check=False), "no averaged weights")
+        if norm:  # as stock fairseq saves it
+            for stack in ("encoder", "decoder"):
+                del full["extra_state"]["ema"][f"{stack}.layer_norm.weight"]
+            torch.save(full, tmp_path / "stock.pt")
+            done = export(tmp_path / "stock.pt", tmp_path / "x.pt", "--ema", check=False)
+            ends_in_one_line(done, "left out decoder.layer_norm.weight and 1 more")
 
 
 class TestPlan:
@@ -208,6 +216,13 @@ class TestRefusals:
         assert load_checkpoint(out)
         ends_in_one_line(export(out, out, "--force", check=False), "OUT is the checkpoint itself")
         ends_in_one_line(export(out, tmp_path, "--force", check=False), "exists and is not a file")
+
+    def test_names_too_long(self, checkpoint, tmp_path):
+        long = "x" * 300
+        ends_in_one_line(export(checkpoint, tmp_path / f"{long}.pt", check=False), "cannot write", "too long")
+        ends_in_one_line(export(f"{long}.pt", tmp_path / "a.pt", check=False), "no such checkpoint")
+        done = export(checkpoint, tmp_path / "a.pt", "--prune-layers", f"{long}.json", check=False)
+        ends_in_one_line(done, "no such plan file")
 
     def test_folders_that_cannot_be_written(self, checkpoint, tmp_path):
         ends_in_one_line(export(checkpoint, tmp_path / "none" / "out.pt", check=False), "cannot write", "No such file")
@@ -280,6 +295,29 @@ def test_killed_while_writing(checkpoint, tmp_path, signal_, existing):
             out.unlink()
         assert set(os.listdir(folder)) <= ({"out.pt"} if existing else set())
     assert killed
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_end_while_converting(checkpoint, tmp_path, signal_):
+    pytest.importorskip("ctranslate2")
+    state = load_checkpoint(checkpoint)
+    state["model"]["big"] = torch.zeros(40_000_000)
+    torch.save(state, tmp_path / "big.pt")
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    out.mkdir()
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "fairseq_layerdrop", "export", tmp_path / "big.pt", "-o", out / "ct2",
+            "--format", "ctranslate2",
+        ],
+        cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while process.poll() is None and not os.listdir(scratch):
+        time.sleep(0.005)
+    process.send_signal(signal_)
+    assert process.wait() == 128 + signal_
+    assert not os.listdir(out) and not os.listdir(scratch)
 
 
 def peak_of_loading(path, data):
@@ -363,14 +401,12 @@ class TestCTranslate2:
             ("no_token_positional_embeddings", True, "--no-token-positional-embeddings"),
             ("adaptive_softmax_cutoff", "10,20", "--adaptive-softmax-cutoff"),
             ("scale_heads", True, "--scale-heads"),
-            ("arch", "transformer_align", "models of the kind transformer_align"),
+            ("quant_noise_pq", 0.3, "--quant-noise-pq"),
         ],
     )
     def test_refused_models(self, checkpoint, tmp_path, setting, value, words):
         state = load_checkpoint(checkpoint)
         setattr(state["cfg"]["model"], setting, value)
-        if setting == "arch":
-            state["cfg"]["model"]._name = value
         torch.save(state, tmp_path / "odd.pt")
         done = export(tmp_path / "odd.pt", tmp_path / "ct2", "--format", "ctranslate2", check=False)
         ends_in_one_line(done, "CTranslate2 can't take", words)
@@ -382,6 +418,13 @@ class TestCTranslate2:
         torch.save(state, tmp_path / "odd.pt")
         done = export(tmp_path / "odd.pt", tmp_path / "ct2", "--format", "ctranslate2", check=False)
         ends_in_one_line(done, "CTranslate2 can't take adaptive inputs")
+
+    def test_refused_kinds(self, checkpoint, tmp_path):
+        state = load_checkpoint(checkpoint)
+        state["cfg"]["model"].arch = state["cfg"]["model"]._name = "transformer_align"
+        torch.save(state, tmp_path / "odd.pt")
+        done = export(tmp_path / "odd.pt", tmp_path / "ct2", "--format", "ctranslate2", check=False)
+        ends_in_one_line(done, "takes models of the kinds bart, transformer, transformer_lm, not transformer_align")
 
     def test_refused_plans_types_and_folders(self, checkpoint, tmp_path):
         out = (checkpoint, tmp_path / "ct2", "--format", "ctranslate2")
@@ -399,12 +442,19 @@ class TestCTranslate2:
             (tmp_path / f"dict.{language}.txt").write_text("w1 1\n")
         done = export(tmp_path / "told.pt", *out[1:], "--data", tmp_path, check=False)
         ends_in_one_line(done, "the dictionaries in", "are not those of this model")
+        (tmp_path / "dict.a.txt").write_text("w1\n")
+        done = export(tmp_path / "told.pt", *out[1:], "--data", tmp_path, check=False)
+        ends_in_one_line(done, "CTranslate2's converter failed: Incorrect dictionary format")
         for file in tmp_path.iterdir():
             file.unlink()
         assert not os.listdir(tmp_path)
         (tmp_path / "ct2").mkdir()
         (tmp_path / "ct2" / "precious").write_text("")
-        ends_in_one_line(export(*out, "--force", check=False), "exists and is not a CTranslate2 model")
+        ends_in_one_line(export(*out, "--force", check=False), "exists and is not, or not only, a CTranslate2 model")
+        for name in ("model.bin", "shared_vocabulary.json"):
+            (tmp_path / "ct2" / name).write_text("")
+        ends_in_one_line(export(*out, "--force", check=False), "exists and is not, or not only, a CTranslate2 model")
+        assert (tmp_path / "ct2" / "precious").exists()
 
     def test_not_installed(self, checkpoint, tmp_path):
         (tmp_path / "ctranslate2.py").write_text("raise ImportError")
@@ -413,6 +463,15 @@ class TestCTranslate2:
             PYTHONPATH=f"{tmp_path}:{ROOT}",
         )  # fmt: skip
         ends_in_one_line(done, "ctranslate2 isn't installed; pip install 'fairseq-layerdrop[ctranslate2]'")
+
+
+def test_describe_shows_a_plan_file(checkpoint, tmp_path):
+    export(checkpoint, tmp_path / "plan.json", *HALF, "--format", "plan")
+    shown = layerdrop("describe", tmp_path / "plan.json").stdout
+    assert "encoder 6 of 6 layers (0-5), decoder 3 of 6 layers (0,2,4)" in shown and "sha256:" in shown
+    told = json.loads(layerdrop("describe", tmp_path / "plan.json", "--json").stdout)
+    assert told["origin"]["spec"] == HALF[1] and len(told["stacks"]["decoder"]) == 6
+    ends_in_one_line(layerdrop("describe", tmp_path, check=False), "is a folder, not a checkpoint")
 
 
 def test_describe_shows_sub_layers_and_history(checkpoint, tmp_path):

@@ -163,7 +163,7 @@ class TestRefusal:
         with pytest.raises(SystemExit) as caught:
             parse("keep")
         assert caught.value.code == (
-            "fairseq-layerdrop: error: 'keep': 'keep' must start with keep: or drop:, as in decoder=keep:0,2,4, "
+            "fairseq-layerdrop: error: 'keep' must start with keep: or drop:, as in decoder=keep:0,2,4, "
             "or be a plan file, FILE.json"
         )
 

@@ -156,7 +156,52 @@ def test_a_model_without_sub_layers_from_scratch(translation_data, tmp_path):
     assert torch.isfinite(outputs(*load(tmp_path / "checkpoint_last.pt", translation_data))).all()
 
 
+class TestRestart:
+    """Going on in a folder whose model was pruned otherwise ends in one line, before anything is trained."""
+
+    @pytest.fixture(scope="class")
+    def folder(self, translation_data, checkpoint, tmp_path_factory):
+        out = tmp_path_factory.mktemp("tuned")
+        train_translation(translation_data, out, 1, "--prune-layers", HALF, "--finetune-from-model", checkpoint)
+        return out
+
+    @pytest.mark.parametrize(
+        "flags, words",
+        [
+            (("--prune-layers", "decoder=keep:0-2"), "pruned otherwise: encoder 6 of 6 layers (0-5), decoder 3 of 6"),
+            (("--prune-layers", "decoder=drop:1.ffn"), "pruned otherwise: encoder 6 of 6 layers (0-5), decoder 3 of 6"),
+            ((), "decoder 3 of 6 layers (0,2,5), from checkpoint_last.pt (sha256:"),
+        ],
+    )
+    def test_with_another_plan(self, translation_data, checkpoint, folder, flags, words):
+        done = train_translation(
+            translation_data, folder, 3, *flags, "--finetune-from-model", checkpoint, check=False
+        )  # fmt: skip
+        ends_in_one_line(done, words, "repeat its --prune-layers")
+        assert tuned(folder)["optimizer_history"][-1]["num_updates"] == 1
+
+    def test_without_a_full_model_is_told(self, translation_data, tmp_path):
+        done = train_translation(translation_data, tmp_path, 1, "--prune-layers", HALF)
+        assert "the pruned model is trained from scratch" in said(done)
+
+
 class TestMistakes:
+    def test_restore_file_without_resets(self, translation_data, checkpoint, tmp_path):
+        flags = ("--prune-layers", HALF, "--restore-file", checkpoint)
+        done = train_translation(translation_data, tmp_path, 9, *flags, check=False)
+        ends_in_one_line(done, "the optimizer state of a full model doesn't fit", "--reset-optimizer")
+
+    def test_export_without_sub_layers(self, translation_data, checkpoint, tmp_path):
+        """What the line advises works."""
+        small = tmp_path / "small.pt"
+        layerdrop("export", checkpoint, "--prune-layers", "decoder=drop:0,2.ffn", "-o", small)
+        flags = ("--finetune-from-model", small)
+        done = train_translation(translation_data, tmp_path, 1, *flags, check=False)
+        advice = "--encoder-layers 6 --decoder-layers 5 --pruned-sublayers decoder=drop:1.ffn"
+        ends_in_one_line(done, advice)
+        train_translation(translation_data, tmp_path, 1, *flags, *advice.split())
+        assert state_structure(tuned(tmp_path)["model"]) == state_structure(load_checkpoint(small)["model"])
+
     def test_sub_layers_of_a_stock_architecture(self, translation_data, stock_checkpoint, tmp_path):
         done = run(
             "fairseq-train", translation_data, *LAYERDROP_TRANSLATION, "--arch", "transformer_tiny", *TRANSLATION,
@@ -170,6 +215,11 @@ class TestMistakes:
         [
             (("--prune-layers", "decoder=drop:0-5.encoder_attn"), "no decoder layer keeps its encoder_attn"),
             (("--pruned-sublayers", "decoder=drop:1"), "pruned_sublayers drops only sub-layers"),
+            (("--prune-layers", HALF, "--finetune-from-model", "none.pt"), "no such checkpoint: none.pt"),
+            (
+                ("--prune-layers", HALF, "--ddp-backend", "fully_sharded"),
+                "doesn't train with --ddp-backend fully_sharded",
+            ),
             (("--pruned-sublayers", "decoder=drop:1.fnn"), "unknown sub-layer 'fnn'"),
         ],
     )
