@@ -11,7 +11,6 @@ from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer import TransformerConfig
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fairseq_layerdrop.cli.flags import config_flags
@@ -53,6 +52,8 @@ def by_flags(config):
 
 def by_hydra(config):
     """The configuration of ``fairseq-hydra-train``."""
+    from hydra import compose, initialize_config_dir  # of hydra >= 1.2
+
     hydra_init(config.stem)
     with initialize_config_dir(str(config.parent), version_base="1.1"):
         cfg = compose(config_name=config.stem, overrides=[f"common.user_dir={USER_DIR}"])

@@ -1,6 +1,6 @@
 """A small parallel corpus that anyone can make: numbers, dates and prices in English and German words.
 
-``python -m fairseq_layerdrop.corpora.number_words OUT`` writes what :func:`~.parallel.write_subwords` says. Sentences
+``python -m fairseq_layerdrop.corpora.number_words OUT`` writes what :func:`~.subwords.write_pairs` says. Sentences
 come from templates and the num2words library; all source sentences are distinct, so none of the test set is in the
 training set.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from num2words import num2words
 
-from .parallel import write_subwords
+from .parallel import write_parallel
 
 ENGLISH_MONTHS = [
     "January",
@@ -133,7 +133,7 @@ def main() -> None:
         "train": pairs[2 * args.heldout :],
     }
     splits = {split: tuple(map(list, zip(*part))) for split, part in cuts.items()}
-    write_subwords(splits, "en", "de", args.vocabulary, args.out)
+    write_parallel(splits, "en", "de", args.vocabulary, args.out)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Parallel text: reading it with checks, and joint SentencePiece BPE."""
+"""Parallel text: two files with a sentence a line."""
 
-from collections.abc import Iterable
+import functools
+import itertools
 from pathlib import Path
 
-import sentencepiece
-
-from .text import CorpusError, read_lines, write_lines
+from .subwords import write_pairs
+from .text import CorpusError, read_lines
 
 
 def read_parallel(stem: Path, source: str, target: str) -> tuple[list[str], list[str]]:
@@ -27,47 +27,13 @@ def read_parallel(stem: Path, source: str, target: str) -> tuple[list[str], list
     return sides[0], sides[1]
 
 
-def train_joint_bpe(sentences: Iterable[str], prefix: Path, vocabulary: int) -> sentencepiece.SentencePieceProcessor:
-    """Train SentencePiece BPE and write ``PREFIX.model`` and ``PREFIX.vocab``.
-
-    Args:
-        sentences: text, of both languages where they share the pieces.
-        prefix: path of the files to write, without what follows the dot.
-        vocabulary: number of pieces.
-
-    Raises:
-        CorpusError: the sentences don't yield that many pieces.
-    """
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_prefix=str(prefix),
-            model_type="bpe",
-            vocab_size=vocabulary,
-            character_coverage=1.0,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise CorpusError(f"can't train {vocabulary} BPE pieces: {str(error).splitlines()[0]}") from error
-    return sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
-
-
-def write_subwords(
+def write_parallel(
     splits: dict[str, tuple[list[str], list[str]]], source: str, target: str, vocabulary: int, out: Path
 ) -> None:
-    """Write what fairseq-preprocess and the scoring need into *out*.
-
-    That is ``SPLIT.SOURCE`` and ``SPLIT.TARGET`` in pieces of a joint BPE trained on ``train``, the BPE model
-    (``spm.model``), and ``reference.TARGET``, the test set's raw target side.
+    """Write parallel text as :func:`~.subwords.write_pairs` says.
 
     Args:
         splits: source and target sentences of ``train``, ``valid`` and ``test``.
-        vocabulary: number of BPE pieces.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    bpe = train_joint_bpe(splits["train"][0] + splits["train"][1], out / "spm", vocabulary)
-    for split, sides in splits.items():
-        for lang, lines in zip((source, target), sides):
-            write_lines(out / f"{split}.{lang}", [" ".join(pieces) for pieces in bpe.encode(lines, out_type=str)])
-        print(f"{split}: {len(sides[0]):,} pairs")
-    write_lines(out / f"reference.{target}", splits["test"][1])
+    pairs = {split: functools.partial(zip, *sides) for split, sides in splits.items()}
+    write_pairs(pairs, source, target, vocabulary, out, functools.partial(itertools.chain, *splits["train"]))

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .parallel import train_joint_bpe
+from .subwords import in_pieces, train_bpe
 from .text import CorpusError, read_lines, write_lines
 
 SPLITS = ("train", "valid", "test")
@@ -42,12 +42,11 @@ def main() -> None:
         for split, path in paths.items():
             write_lines(args.out / split, read_lines(path))
         return
-    bpe = train_joint_bpe((line for line in read_lines(paths["train"]) if line.strip()), args.out / "spm", args.pieces)
+    bpe = train_bpe((line for line in read_lines(paths["train"]) if line.strip()), args.out / "spm", args.pieces)
     words = {}
     for split, path in paths.items():
-        lines = list(read_lines(path))
-        words[split] = sum(len(line.split()) + 1 for line in lines)
-        write_lines(args.out / split, (" ".join(pieces) for pieces in bpe.encode(lines, out_type=str)))
+        words[split] = sum(len(line.split()) + 1 for line in read_lines(path))
+        write_lines(args.out / split, in_pieces(bpe, read_lines(path)))
     (args.out / "words.json").write_text(json.dumps(words, indent=1) + "\n")
 
 

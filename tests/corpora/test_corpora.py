@@ -1,13 +1,23 @@
 """Corpora: what is written, and what is refused."""
 
+import gzip
+import hashlib
+import json
+import random
+import re
+
 import pytest
 import sentencepiece
 
+from fairseq_layerdrop.corpora.cnn_dm import read_jsonl, read_stories
+from fairseq_layerdrop.corpora.eli5 import mask, multitask_pairs, question_document, read_items
 from fairseq_layerdrop.corpora.number_words import make_pairs
 from fairseq_layerdrop.corpora.parallel import CorpusError, read_parallel
 from tests.commands import ROOT, run
 
-MULTI30K = ROOT.parent / "shared" / "data" / "multi30k"
+DATA = ROOT.parent / "shared" / "data"
+MULTI30K, WIKITEXT, CNN_DM = DATA / "multi30k", DATA / "wikitext-2", DATA / "cnn_dm" / "cnn_dm_999.jsonl"
+ELI5 = DATA / "eli5" / "public_examples" / "examples_qda_short.json"
 
 
 class TestReadParallel:
@@ -88,3 +98,193 @@ class TestMulti30k:
     @pytest.mark.skipif(not MULTI30K.is_dir(), reason="the Multi30k data is not here")
     def test_real(self):
         assert len(read_parallel(MULTI30K / "train", "en", "de")[0]) == 29000
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+class TestWikitext:
+    def raw(self, folder, names=("wiki.{}.tokens",) * 3):
+        for split, name in zip(("train", "valid", "test"), names):
+            text = f" \n = {split} = \n \n the <unk> cat sat on @-@ the mat . \n" * 50
+            path = folder / name.format(split)
+            path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return folder
+
+    def test_words_stay_as_they_are(self, tmp_path):
+        self.raw(tmp_path)
+        run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, tmp_path / "text")
+        for split in ("train", "valid", "test"):
+            assert (tmp_path / "text" / split).read_bytes() == (tmp_path / f"wiki.{split}.tokens").read_bytes()
+
+    def test_pieces(self, tmp_path):
+        self.raw(tmp_path, ("{}.txt.gz", "{}.txt", "{}.txt"))
+        out = tmp_path / "text"
+        run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, out, "--pieces", "40")
+        bpe = sentencepiece.SentencePieceProcessor(model_file=str(out / "spm.model"))
+        decoded = [bpe.decode(line.split()) for line in lines_of(out / "valid")]
+        assert decoded == [" ".join(line.split()) for line in lines_of(tmp_path / "valid.txt")]
+        assert json.loads((out / "words.json").read_text())["valid"] == 50 * (1 + 4 + 1 + 10)
+
+    @pytest.mark.skipif(not WIKITEXT.is_dir(), reason="the WikiText-2 data is not here")
+    def test_real(self, tmp_path):
+        """The published numbers of tokens, line ends included."""
+        run("python", "-m", "fairseq_layerdrop.corpora.wikitext", WIKITEXT, tmp_path, "--pieces", "500")
+        assert json.loads((tmp_path / "words.json").read_text()) == {
+            "train": 2_088_628, "valid": 217_646, "test": 245_569,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "damage, words",
+        [
+            (lambda folder: (folder / "train.txt.gz").unlink(), "no wiki.train.tokens or .* in "),
+            (
+                lambda folder: (folder / "train.txt.gz").write_bytes((folder / "train.txt.gz").read_bytes()[:60]),
+                "train.txt.gz, after line .*: broken or incomplete gzip file",
+            ),
+        ],
+    )
+    def test_damaged(self, tmp_path, damage, words):
+        damage(self.raw(tmp_path, ("{}.txt.gz", "{}.txt", "{}.txt")))
+        done = run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, tmp_path / "out", check=False)
+        assert done.returncode and "Traceback" not in done.stderr
+        assert re.search(words, done.stderr.splitlines()[-1])
+
+
+ITEM = {"id": "x1", "question": "why ? --T-- \n really", "document": "<P> a b  c d", "answer": "since\ne f"}
+
+
+class TestEli5:
+    def test_ten_pairs_token_by_token(self):
+        (item,) = ({key: " ".join(ITEM[key].split()) for key in ("question", "document", "answer")},)
+        pairs = multitask_pairs(item, random.Random(1))
+        question, document, answer = "why ? --T-- really", "<P> a b c d", "since e f"
+        assert pairs[:9] == [
+            ("<lm_qda>", f"{question} {document} {answer}"),
+            ("<lm_qd>", f"{question} {document}"),
+            ("<lm_a>", answer),
+            ("<lm_q>", question),
+            ("<lm_d>", document),
+            (f"<s2s_q_da> <startQuestion> {question}", f"{document} <startAnswer> {answer}"),
+            (f"<s2s_qd_a> <startQuestion> {question} {document}", answer),
+            (f"<s2s_q_a> <startQuestion> {question}", answer),
+            (f"<s2s_q_d> <startQuestion> {question}", document),
+        ]
+        assert pairs[9][0].startswith("<masking> ") and len(pairs) == 10
+
+    def test_masking(self):
+        """15 % of 20,000 words picked and 80 % of these masked, each within five standard errors (chance: 6e-7)."""
+        words = [f"w{i}" for i in range(20_000)]
+        shown, picked = (text.split() for text in mask(" ".join(words), random.Random(1)))
+        assert [word for word in words if word in set(picked)] == picked
+        masked = [word for word, after in zip(words, shown) if after == "[MASK]"]
+        assert set(masked) <= set(picked) and all(a in (b, "[MASK]") for a, b in zip(shown, words))
+        assert abs(len(picked) / 20_000 - 0.15) < 5 * (0.15 * 0.85 / 20_000) ** 0.5
+        assert abs(len(masked) / len(picked) - 0.8) < 5 * (0.8 * 0.2 / len(picked)) ** 0.5
+
+    def make(self, folder, count=3):
+        for split in ("train", "valid", "test"):
+            (folder / f"explainlikeimfive_{split}.json").write_text(json.dumps([ITEM] * count))
+
+    def test_command(self, tmp_path):
+        self.make(tmp_path)
+        out = tmp_path / "text"
+        run("python", "-m", "fairseq_layerdrop.corpora.eli5", tmp_path, out, "--vocabulary", "60")
+        assert [len(lines_of(out / f"{split}.source")) for split in ("train", "valid", "test")] == [30, 3, 3]
+        bpe = sentencepiece.SentencePieceProcessor(model_file=str(out / "spm.model"))
+        assert "<startQuestion>" in lines_of(out / "test.source")[0].split()
+        decoded = bpe.decode(lines_of(out / "test.source")[0].split())
+        assert decoded == "<s2s_qd_a> <startQuestion> why ? --T-- really <P> a b c d"
+        assert lines_of(out / "reference.target") == ["since e f"] * 3
+
+    @pytest.mark.parametrize(
+        "text, words",
+        [
+            ('[{"question": "q"', "is broken or incomplete"),
+            ("{}", "must be a list of objects with question, document, answer"),
+            (
+                '[{"question": "q", "document": "d", "answer": "a"}, {"question": "q", "answer": "a"}]',
+                "item 2: no document",
+            ),
+        ],
+    )
+    def test_damaged(self, tmp_path, text, words):
+        self.make(tmp_path)
+        (tmp_path / "explainlikeimfive_train.json").write_text(text)
+        with pytest.raises(CorpusError, match=words):
+            list(read_items(tmp_path / "explainlikeimfive_train.json"))
+
+    @pytest.mark.skipif(not ELI5.is_file(), reason="the ELI5 examples are not here")
+    def test_real(self):
+        """The source of question and document -> answer is as the authors' own example writes it."""
+        items = list(read_items(ELI5))
+        assert len(items) == 10
+        theirs = lines_of(ELI5.parent / "examples.txt")[0].split()
+        assert question_document(items[0]).split()[:14] == theirs[:14]
+
+
+class TestCnnDm:
+    STORY = "(CNN)First sentence\n\nSecond one.\n\n@highlight\n\nA highlight\n\n@highlight\n\nAnother .\n"
+
+    def stories(self, folder, urls=6):
+        (folder / "url_lists").mkdir()
+        for number, (split, site) in enumerate({"train": "cnn", "val": "dailymail", "test": "cnn"}.items()):
+            names = [f"http://site/{number}/{i}" for i in range(urls)]
+            (folder / "url_lists" / f"all_{split}.txt").write_text("".join(f"{name}\n" for name in names))
+            (folder / site / "stories").mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (folder / site / "stories" / f"{hashlib.sha1(name.encode()).hexdigest()}.story").write_text(self.STORY)
+        return folder
+
+    def test_stories(self, tmp_path):
+        out = tmp_path / "text"
+        run(
+            "python",
+            "-m",
+            "fairseq_layerdrop.corpora.cnn_dm",
+            self.stories(tmp_path),
+            out,
+            "--vocabulary",
+            "45",
+            "--words",
+            "4",
+        )
+        bpe = sentencepiece.SentencePieceProcessor(model_file=str(out / "spm.model"))
+        assert [bpe.decode(line.split()) for line in lines_of(out / "valid.source")] == [
+            "(CNN)First sentence . Second"
+        ] * 6
+        assert [bpe.decode(line.split()) for line in lines_of(out / "valid.target")] == ["A highlight . Another ."] * 6
+        assert lines_of(out / "reference.target") == ["A highlight . <q> Another ."] * 6
+
+    def test_story_without_an_article_is_left_out(self, tmp_path):
+        self.stories(tmp_path)
+        next((tmp_path / "dailymail" / "stories").iterdir()).write_text("@highlight\nonly this")
+        assert len(list(read_stories(tmp_path, "valid"))) == 5
+
+    def test_missing_and_cut_stories(self, tmp_path):
+        self.stories(tmp_path)
+        story = next((tmp_path / "dailymail" / "stories").iterdir())
+        story.write_text("cut off")
+        with pytest.raises(CorpusError, match="no @highlight; broken or incomplete"):
+            list(read_stories(tmp_path, "valid"))
+        story.unlink()
+        with pytest.raises(CorpusError, match=r"all_val\.txt, line \d: no .*\.story in"):
+            list(read_stories(tmp_path, "valid"))
+
+    @pytest.mark.parametrize(
+        "line, words",
+        [
+            ("{", "line 2: no object"), ("[]", "line 2: no object"), ('{"article": 3}', "line 2: no object"),
+            ('{"article": "a", "highlights": " "}', "line 2: article or highlights are empty"),
+        ],
+    )  # fmt: skip
+    def test_damaged_json_lines(self, tmp_path, line, words):
+        (tmp_path / "train.jsonl").write_text('{"article": "a", "highlights": "b"}\n' + line + "\n")
+        with pytest.raises(CorpusError, match=words):
+            list(read_jsonl(tmp_path / "train.jsonl"))
+
+    @pytest.mark.skipif(not CNN_DM.is_file(), reason="the CNN/DailyMail articles are not here")
+    def test_real(self):
+        items = list(read_jsonl(CNN_DM))
+        assert len(items) == 999 and all(highlights for _, highlights in items)

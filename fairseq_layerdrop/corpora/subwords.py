@@ -1,0 +1,98 @@
+"""Joint SentencePiece BPE, and text pairs written in its pieces."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import sentencepiece
+from tqdm import tqdm
+
+from .text import CorpusError
+
+# Lines that SentencePiece learns from at most, picked at random where there are more.
+_MOST_LINES = 5_000_000
+_AT_ONCE = 10_000
+
+Pairs = Iterator[tuple[str, str]]
+
+
+def train_bpe(
+    lines: Iterable[str], prefix: Path, vocabulary: int, symbols: Iterable[str] = ()
+) -> sentencepiece.SentencePieceProcessor:
+    """Train SentencePiece BPE and write ``PREFIX.model`` and ``PREFIX.vocab``.
+
+    Args:
+        lines: text, of both languages where they share the pieces.
+        prefix: path of the files to write, without what follows the dot.
+        vocabulary: number of pieces.
+        symbols: what is never split.
+
+    Raises:
+        CorpusError: the text doesn't yield that many pieces.
+    """
+    sentencepiece.set_random_generator_seed(1)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_prefix=str(prefix),
+            model_type="bpe",
+            vocab_size=vocabulary,
+            character_coverage=1.0,
+            user_defined_symbols=list(symbols),
+            input_sentence_size=_MOST_LINES,
+            max_sentence_length=2**20,  # bytes; longer lines would be passed over
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise CorpusError(f"can't train {vocabulary} BPE pieces: {str(error).splitlines()[0]}") from error
+    return sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+
+
+def in_pieces(bpe: sentencepiece.SentencePieceProcessor, lines: Iterable[str]) -> Iterator[str]:
+    """*lines* in pieces with spaces between them."""
+    lines = iter(lines)
+    while batch := list(itertools.islice(lines, _AT_ONCE)):
+        yield from (" ".join(pieces) for pieces in bpe.encode(batch, out_type=str))
+
+
+def write_pairs(
+    splits: Mapping[str, Callable[[], Pairs]],
+    source: str,
+    target: str,
+    vocabulary: int,
+    out: Path,
+    learn_from: Callable[[], Iterable[str]] | None = None,
+    symbols: Iterable[str] = (),
+) -> None:
+    """Write what fairseq-preprocess and the scoring need into *out*.
+
+    That is ``SPLIT.SOURCE`` and ``SPLIT.TARGET`` in pieces of a joint BPE, the BPE model (``spm.model``), and
+    ``reference.TARGET``, the test set's target side as it is. One pair is in memory at a time.
+
+    Args:
+        splits: for ``train``, ``valid`` and ``test`` a function that gives their pairs of source and target.
+        source: ends of the files' names.
+        target: likewise.
+        vocabulary: number of BPE pieces.
+        out: folder, made where there is none.
+        learn_from: a function that gives the text to learn the BPE from; by default both sides of ``train``.
+        symbols: what is never split.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    text = learn_from() if learn_from else itertools.chain.from_iterable(splits["train"]())
+    bpe = train_bpe(text, out / "spm", vocabulary, symbols)
+    for split, make in splits.items():
+        count, names = 0, [f"{split}.{source}", f"{split}.{target}"] + [f"reference.{target}"] * (split == "test")
+        with contextlib.ExitStack() as files:
+            sources, targets, *references = (
+                files.enter_context((out / name).open("w", encoding="utf-8", newline="\n")) for name in names
+            )
+            pairs = iter(tqdm(make(), desc=split, unit=" pairs", disable=None))
+            while batch := list(itertools.islice(pairs, _AT_ONCE)):
+                for file, lines in zip((sources, targets), zip(*batch)):
+                    file.writelines(f"{line}\n" for line in in_pieces(bpe, lines))
+                for file in references:
+                    file.writelines(f"{line}\n" for _, line in batch)
+                count += len(batch)
+        print(f"{split}: {count:,} pairs")
