@@ -1,5 +1,6 @@
 """Every configuration: both of fairseq's commands read it alike, it builds its model, and the small ones train."""
 
+import re
 import shlex
 import shutil
 from argparse import Namespace
@@ -22,6 +23,10 @@ pytestmark = NEEDS_FAIRSEQ_MAIN
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 # Number of symbols, and of the model's parameters where it is known from elsewhere or measured.
 MODELS = {
+    "cnn_dm/baseline_6_6": (32_000, 60_522_496),
+    "cnn_dm/layerdrop_6_6": (32_000, 60_522_496),
+    "cnn_dm/layerdrop_6_8": (32_000, 68_930_560),
+    "eli5/layerdrop_6_6": (40_000, None),
     "iwslt14_de_en/baseline": (10_000, None),
     "iwslt14_de_en/layerdrop": (10_000, None),
     "multi30k/baseline": (5_908, 5_591_040),
@@ -102,7 +107,8 @@ def test_header_tells_what_it_is(config):
     text = config.read_text()
     header = [line for line in text.splitlines() if line.startswith("#")]
     assert max(map(len, header)) <= 130
-    assert any("bash scripts/" in line or "fairseq-train" in line for line in header)
+    launches = re.findall(r"fairseq-layerdrop flags (configs/\S+)\)", text)
+    assert launches == [f"configs/{name_of(config)}.yaml"] or any("bash scripts/" in line for line in header)
     assert any("Batch:" in line for line in header)
     if name_of(config).split("/")[0] not in ("multi30k", "wikitext2"):
         assert any("Reproduces:" in line for line in header) and any("Hardware:" in line for line in header)

@@ -12,6 +12,7 @@ from fairseq.models.transformer import (
     transformer_iwslt_de_en,
     transformer_wmt_en_de,
     transformer_wmt_en_de_big,
+    transformer_wmt_en_de_big_t2t,
 )
 from omegaconf import OmegaConf
 
@@ -69,5 +70,6 @@ for _name, _architecture in {
     # Table 1 of Fan, Grave & Joulin (2020): 6 + 6 and 12 + 6 layers, width 1024, FFN 4096, 16 heads
     "layerdrop_transformer_wmt_en_de_big": transformer_wmt_en_de_big,
     "layerdrop_transformer_wmt_en_de_big_12_6": _wmt_en_de_big_12_6,
+    "layerdrop_transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,  # pre-norm; ELI5 (Fan et al. 2019)
 }.items():
     register_model_architecture("layerdrop_transformer", _name)(_with_our_settings(_architecture))

@@ -217,11 +217,10 @@ class TestEli5:
 
     @pytest.mark.skipif(not ELI5.is_file(), reason="the ELI5 examples are not here")
     def test_real(self):
-        """The source of question and document -> answer is as the authors' own example writes it."""
-        items = list(read_items(ELI5))
-        assert len(items) == 10
-        theirs = lines_of(ELI5.parent / "examples.txt")[0].split()
-        assert question_document(items[0]).split()[:14] == theirs[:14]
+        """The sources of question and document -> answer are the authors' own, but for the mark of a passage's end."""
+        ours = [question_document(item).replace("<P>", "<D>").split() for item in read_items(ELI5)]
+        theirs = [line.split() for line in lines_of(ELI5.parent / "examples.txt")]
+        assert len(ours) == 10 and ours == theirs
 
 
 class TestCnnDm:

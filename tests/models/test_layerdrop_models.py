@@ -20,6 +20,7 @@ TRANSLATION = [
     "layerdrop_transformer_wmt_en_de",
     "layerdrop_transformer_wmt_en_de_big",
     "layerdrop_transformer_wmt_en_de_big_12_6",
+    "layerdrop_transformer_wmt_en_de_big_t2t",
 ]
 LANGUAGE_MODELS = [
     "layerdrop_transformer_lm_tiny",
