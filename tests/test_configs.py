@@ -76,6 +76,8 @@ def model_settings(cfg):
 
 def test_all_are_known():
     assert {name_of(config) for config in CONFIGS} == set(MODELS)
+    table = re.findall(r"^\| `(\S+)` \|", (ROOT / "configs/README.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(MODELS)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)

@@ -82,12 +82,14 @@ class TestCheckpoint:
         pruned = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, *HALF)
         assert len(hypotheses(stock)) == 2 * 16 and hypotheses(stock) == hypotheses(pruned)
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_without_a_plan_is_the_whole_model(self, translation_data, checkpoint, tmp_path):
         export(checkpoint, tmp_path / "whole.pt")
         whole = load_checkpoint(tmp_path / "whole.pt")
         assert state_depths(whole["model"]) == {"encoder": 6, "decoder": 6} and not whole["task_state"]
         assert torch.equal(*(outputs(*load(path, translation_data)) for path in (checkpoint, tmp_path / "whole.pt")))
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_tensors_that_are_part_of_larger_ones(self, translation_data, checkpoint, tmp_path):
         """As flattened parameters are; and those that are tied stay so."""
         state = load_checkpoint(checkpoint)
@@ -105,6 +107,7 @@ class TestCheckpoint:
         export(checkpoint, tmp_path / "two.pt", "--prune-layers", "keep:1@top")
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("one", "two")))
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_hydra_settings(self, translation_data, checkpoint, tmp_path):
         """fairseq-hydra-train saves a dictionary without what the architecture fills in."""
         state = load_checkpoint(checkpoint)
@@ -148,6 +151,7 @@ class TestCheckpoint:
         export(stock_checkpoint, tmp_path / "new.pt", *HALF)
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "new")))
 
+    @NEEDS_FAIRSEQ_MAIN
     @pytest.mark.parametrize("norm", [(), ("--encoder-normalize-before", "--decoder-normalize-before")])
     def test_averaged_weights(self, translation_data, tmp_path, norm):
         train_translation(translation_data, tmp_path, 4, "--store-ema", "--ema-decay", "0.5", "--lr", "0.1", *norm)

@@ -63,6 +63,7 @@ def test_prune_layers(family, specs, expected):
     assert not any(torch.equal(outputs(*load(full, data)), other) for other in expected)
 
 
+@NEEDS_FAIRSEQ_MAIN
 def test_exported(family, expected, exported):
     assert all(map(torch.equal, [outputs(*load(path, family[1])) for path in exported], expected))
 
