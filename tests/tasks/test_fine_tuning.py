@@ -88,7 +88,8 @@ def test_restore_file_with_resets(translation_data, checkpoint, tmp_path):
     )  # fmt: skip
     expected = slice_state_dict(load_checkpoint(checkpoint)["model"], parse(HALF).resolve(SIX))
     saved = tuned(tmp_path)["model"]
-    assert saved.keys() == expected.keys() and all(torch.equal(saved[key], expected[key]) for key in saved)
+    assert saved.keys() == expected.keys()
+    assert all(torch.equal(saved[key], expected[key]) for key in saved if not key.endswith("_float_tensor"))
     assert len(tuned(tmp_path)["task_state"]["pruning_history"]) == 1
 
 
