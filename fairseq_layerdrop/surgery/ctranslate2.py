@@ -151,5 +151,7 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}") from error
     finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         for folder in (staged, replaced):
             shutil.rmtree(folder, ignore_errors=True)
