@@ -63,7 +63,7 @@ def mask(document: str, rng: random.Random) -> tuple[str, str]:
 
 
 def multitask_pairs(item: dict[str, str], rng: random.Random) -> list[tuple[str, str]]:
-    """The ten training pairs of an item, source and target, as the authors' code writes them.
+    """The ten training pairs of an item, source and target, in the format of the authors' multitask training.
 
     Five are language modelling of question, document and answer (``<lm_…>``), four translate one into another
     (``<s2s_…>``), and one restores masked words: 15 % of the document's words are picked, 80 % of these are masked, and

@@ -68,7 +68,7 @@ def write_pairs(
     """Write what fairseq-preprocess and the scoring need into *out*.
 
     That is ``SPLIT.SOURCE`` and ``SPLIT.TARGET`` in pieces of a joint BPE, the BPE model (``spm.model``), and
-    ``reference.TARGET``, the test set's target side as it is. One pair is in memory at a time.
+    ``reference.TARGET``, the test set's target side as it is. Some thousand pairs are in memory at a time.
 
     Args:
         splits: for ``train``, ``valid`` and ``test`` a function that gives their pairs of source and target.

@@ -29,7 +29,7 @@ def average_checkpoints(paths: Sequence) -> dict:
     """A checkpoint whose weights are the mean of those of *paths*, and the rest, without optimizer state, of the last.
 
     One checkpoint is in memory at a time beside the sum, which is in 32 bits where the weights have fewer. Tensors of
-    whole numbers and those that are equal everywhere stay as they are.
+    whole numbers are those of the last checkpoint.
 
     Raises:
         CheckpointError: a file can't be read, or the models have other weights.

@@ -36,7 +36,7 @@ class RougeValidation:
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
-        if self.cfg.eval_rouge and not from_checkpoint:
+        if self.cfg.eval_rouge:
             try:
                 settings = json.loads(self.cfg.eval_rouge_args)
                 self.rouge_generator = self.build_generator([model], Namespace(**settings))

@@ -7,7 +7,7 @@ import pytest
 from fairseq_layerdrop.evaluation import read_generation_log
 from fairseq_layerdrop.evaluation.rouge import answer_rouge, summary_rouge
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import TRANSLATION, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
+from tests.commands import EVALUATE, TRANSLATION, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 TASKS = {"layerdrop_summarization": summary_rouge, "layerdrop_question_answering": answer_rouge}
 
@@ -49,6 +49,12 @@ def test_rouge_while_training_is_that_of_generating(translation_data, tmp_path, 
         triples = list(zip(words, words[1:], words[2:]))
         assert len(set(triples)) == len(triples)
     assert min(len(line.split()) for line in log.tokenised) >= 3
+    validated = run(
+        "fairseq-validate", translation_data, "--path", tmp_path / "checkpoint_best.pt", "--user-dir", USER_DIR,
+        "--task", task, "--valid-subset", "valid", *EVALUATE,
+    )  # fmt: skip
+    again = {name: float(value) for name, value in re.findall(r"\b(rouge\w+) ([\d.]+)", said(validated))}
+    assert again == {name: pytest.approx(score, abs=0.006) for name, score in expected.items()}
     assert load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"] == pytest.approx(
         expected["rouge1"], abs=0.006
     )
