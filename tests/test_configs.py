@@ -1,5 +1,6 @@
 """Every configuration: both of fairseq's commands read it alike, it builds its model, and the small ones train."""
 
+import json
 import re
 import shlex
 import shutil
@@ -14,7 +15,9 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer import TransformerConfig
 from omegaconf import OmegaConf
 
-from fairseq_layerdrop.cli.flags import config_flags
+from fairseq_layerdrop.cli.devices import fit_to_devices
+from fairseq_layerdrop.cli.flags import config_flags, read_config
+from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.surgery import complete_architecture, load_checkpoint
 from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, run
 from tests.models.test_layerdrop_models import build, count
@@ -174,12 +177,92 @@ class TestMistakes:
         ends_in_one_line(layerdrop("flags", tmp_path / "none.yaml", check=False), "cannot read", "No such file")
 
 
+BIG_BATCH = {
+    "common": {"fp16": True}, "dataset": {"max_tokens": 3584}, "optimization": {"update_freq": [16]},
+    "distributed_training": {"distributed_world_size": 8},
+}  # fmt: skip
+
+
+class TestDevices:
+    """The batch stays what it is: tokens x accumulations x devices."""
+
+    @staticmethod
+    def batch(config):
+        return (
+            config["dataset"]["max_tokens"], config["optimization"]["update_freq"][0],
+            config["distributed_training"]["distributed_world_size"],
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("cpu", [False, True])
+    @pytest.mark.parametrize("devices, update_freq", [(8, 16), (1, 128), (4, 32), (16, 8), (128, 1)])
+    def test_accumulates_more_on_fewer(self, devices, update_freq, cpu):
+        fitted = fit_to_devices(BIG_BATCH, devices, cpu)
+        assert self.batch(fitted) == (3584, update_freq, devices)
+        assert fitted["common"] == {"fp16": not cpu, "cpu": cpu}
+
+    def test_smaller_micro_batches(self):
+        assert self.batch(fit_to_devices(BIG_BATCH, 4, update_freq=64)) == (1792, 64, 4)
+        assert BIG_BATCH["optimization"] == {"update_freq": [16]}
+
+    @pytest.mark.parametrize(
+        "gpus, update_freq, words",
+        [
+            (6, None, "a batch of 16 accumulations x 8 devices can't be shared by 6; .* divides 128"),
+            (4, 33, "3584 tokens x 128 can't be shared by 4 devices that accumulate 33 times; 32 times would"),
+        ],
+    )
+    def test_uneven(self, gpus, update_freq, words):
+        with pytest.raises(UserError, match=words):
+            fit_to_devices(BIG_BATCH, gpus, update_freq=update_freq)
+
+    def test_a_sample_must_fit(self):
+        with pytest.raises(UserError, match="no room for a sample of 3072 tokens"):
+            fit_to_devices(
+                {**BIG_BATCH, "dataset": {"max_tokens": 3072}, "task": {"tokens_per_sample": 3072}}, 8, update_freq=32
+            )
+
+    def test_command(self):
+        config = ROOT / "configs/wmt16_en_de/layerdrop_6_6.yaml"
+        printed = layerdrop("flags", config, "model.dropout=0.3", "task.data=here", "--cpus", "1").stdout
+        assert printed.startswith("here ") and "--dropout 0.3" in printed and "--fp16" not in printed
+        assert "--cpu" in printed and "--update-freq 128" in printed and "--distributed-world-size 1 " in printed
+        for arguments, words in {
+            ("dropout=0.3",): "'dropout=0.3' is not SECTION.FIELD=VALUE",
+            ("model.drop_out=0.3",): "model has no setting 'drop_out'",
+            ("--gpus", "0"): "--gpus, --cpus and --update-freq must be at least 1",
+            ("--update-freq", "2"): "--update-freq wants --gpus or --cpus",
+        }.items():
+            ends_in_one_line(layerdrop("flags", config, *arguments, check=False), words)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_header_tells_the_batch(config):
+    tokens, accumulations, devices = re.search(
+        r"# Batch: ([\d,]+) tokens x (\d+) accumulations? x (\d+) ", config.read_text()
+    ).groups()
+    told = OmegaConf.load(config)
+    assert told.dataset.max_tokens == int(tokens.replace(",", ""))
+    assert list(told.optimization.get("update_freq", [1])) == [int(accumulations)]
+    assert OmegaConf.select(told, "distributed_training.distributed_world_size", default=1) == int(devices)
+
+
+@pytest.mark.parametrize("paper", sorted((ROOT / "configs").glob("*/paper.json")), ids=lambda path: path.parent.name)
+def test_headers_and_readme_tell_the_papers_values(paper):
+    told = json.loads(paper.read_text())
+    for name, values in told["values"].items():
+        text = (paper.parent / f"{name}.yaml").read_text()
+        row = re.search(rf"\| `{paper.parent.name}/{name}` \|(.*)", (ROOT / "configs/README.md").read_text())[1]
+        for value in [values] if isinstance(values, str) else map(str, values.values()):
+            assert value in text and value in row
+        assert told["table"] in text and told["table"] in row
+
+
 def test_switches_that_turn_a_default_off(tmp_path):
     (tmp_path / "run.yaml").write_text(
         "task: {_name: layerdrop_translation, data: here, left_pad_source: false, left_pad_target: false}\n"
         "common: {fp16: false, cpu: true}\noptimization: {lr: [0.1, 0.2], update_freq: [2]}\n"
     )
-    assert config_flags(tmp_path / "run.yaml") == [
+    assert config_flags(read_config(tmp_path / "run.yaml")) == [
         "here", "--task", "layerdrop_translation", "--left-pad-source", "--cpu",
         "--lr", "0.1,0.2", "--update-freq", "2",
     ]  # fmt: skip

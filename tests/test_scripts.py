@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,19 @@ from pathlib import Path
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
 
 
+def environment(**env):
+    """Variables for a script that is to run in this environment, without its setup."""
+    return {
+        **os.environ, "SETUP": "skip", "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **{k: str(v) for k, v in env.items()},
+    }  # fmt: skip
+
+
 def script(name, *arguments, check=True, **env):
     """Run a script in this environment, without its setup."""
     done = subprocess.run(
-        ["bash", ROOT / "scripts" / name, *arguments],
-        env={
-            **os.environ, "SETUP": "skip", "OMP_NUM_THREADS": "1",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **{k: str(v) for k, v in env.items()},
-        },
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+        ["bash", ROOT / "scripts" / name, *arguments], env=environment(**env), capture_output=True, text=True
+    )
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done
@@ -32,12 +35,12 @@ def test_quickstart_runs_twice(tmp_path):
         assert f"picture: {tmp_path}/result.png" in done.stdout
         models.append((tmp_path / "layerdrop" / "checkpoint_last.pt").read_bytes())
         rows = json.loads((tmp_path / "result.json").read_text())["rows"]
-        shown[depths] = [(row["model"], row["kept_layers"], row["parameters"]) for row in rows]
+        shown[depths] = [(row["model"], row["kept"].split("decoder ")[1][0], row["parameters"]) for row in rows]
     assert models[0] == models[1]
     (*_, whole), (*_, pruned) = shown["6 2"][0], shown["6 2"][2]
     assert whole > pruned
-    assert shown["6 2"] == [("layerdrop", 6, whole), ("plain", 6, whole), *shown["2"]]
-    assert shown["2"] == [("layerdrop", 2, pruned), ("plain", 2, pruned)]
+    assert shown["6 2"] == [("layerdrop", "6", whole), ("plain", "6", whole), *shown["2"]]
+    assert shown["2"] == [("layerdrop", "2", pruned), ("plain", "2", pruned)]
     assert (tmp_path / "result.png").stat().st_size > 10000
 
 
@@ -56,18 +59,19 @@ class TestMulti30k:
                 (raw / f"{stem}.{lang}").write_text(
                     "".join(f"sentence {i} of {stem} in {lang}\n" for i in range(count))
                 )
-        script("multi30k/prepare.sh", MULTI30K_DIR=raw, OUT=out, VOCABULARY=60)
+        script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
         script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=1", OUT=out)
         done = script("multi30k/evaluate.sh", "layerdrop", OUT=out)
         assert f"table: {out}/result.md" in done.stdout
         rows = json.loads((out / "result.json").read_text())["rows"]
-        assert [row["kept_layers"] for row in rows] == [12, 10, 9, 8, 6]
+        kept = [re.findall(r"(\d) of 6", row["kept"]) for row in rows]
+        assert kept == [["6", "6"], ["6", "4"], ["6", "3"], ["6", "2"], ["3", "3"]]
         again = script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=2", OUT=out)
         assert "epoch 2" in (again.stdout + again.stderr).replace("epoch 002", "epoch 2")
 
     def test_mistakes(self, tmp_path):
-        assert "set MULTI30K_DIR" in script("multi30k/prepare.sh", MULTI30K_DIR=tmp_path / "no", check=False).stderr
-        assert "the runs are layerdrop and baseline" in script("multi30k/train.sh", "other", check=False).stderr
+        assert "set RAW" in script("multi30k/prepare.sh", RAW=tmp_path / "no", check=False).stderr
+        assert "the runs are baseline layerdrop" in script("multi30k/train.sh", "other", check=False).stderr
         assert "first: bash scripts/multi30k/prepare.sh" in script(
             "multi30k/train.sh", "baseline", OUT=tmp_path, check=False
         ).stderr  # fmt: skip

@@ -1,7 +1,9 @@
-"""``fairseq-layerdrop flags CONFIG.yaml``."""
+"""``fairseq-layerdrop flags CONFIG.yaml [SECTION.FIELD=VALUE …]``."""
 
 import argparse
+import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 from ..plan import UserError
+from .devices import fit_to_devices
 
 HELP = "print a YAML configuration of fairseq-hydra-train as flags of fairseq-train, quoted for a shell"
 
@@ -22,6 +25,22 @@ _CHOICES = {"task": "task", "model": "arch", **{name: name.replace("_", "-") for
 
 def add_arguments(parser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a configuration, for instance of configs/")
+    parser.add_argument(
+        "overrides",
+        metavar="SECTION.FIELD=VALUE",
+        nargs="*",
+        help="settings to change, as fairseq-hydra-train takes them",
+    )
+    devices = parser.add_mutually_exclusive_group()
+    devices.add_argument(
+        "--gpus", type=int, metavar="N",
+        help="number of GPUs on all machines together; the batch stays what it is (default: CONFIG's)",
+    )  # fmt: skip
+    devices.add_argument("--cpus", type=int, metavar="N", help="likewise, number of processes on CPUs")
+    parser.add_argument(
+        "--update-freq", type=int, metavar="N",
+        help="with these: accumulate N micro-batches, with as many tokens in each as leave the batch what it is",
+    )  # fmt: skip
 
 
 def _fields_of(section: str, name: str | None) -> dict[str, object]:
@@ -56,19 +75,32 @@ def _sections() -> list[str]:
     return [name for name in FairseqConfig.__dataclass_fields__ if not name.startswith("_")]
 
 
-def config_flags(path) -> list[str]:
-    """The arguments of ``fairseq-train`` for the run that a configuration of ``fairseq-hydra-train`` describes.
+def read_config(path, overrides: Sequence[str] = ()) -> dict:
+    """The sections of a configuration of ``fairseq-hydra-train``, with some settings changed.
 
     Raises:
-        UserError: the file is missing or not such a configuration; the message names the field.
+        UserError: the file is missing or not YAML, or an override is not ``SECTION.FIELD=VALUE``.
     """
     path = Path(path)
+    for override in overrides:
+        if not re.fullmatch(r"\w+\.[\w.]+=.*", override, re.DOTALL):
+            raise UserError(f"'{override}' is not SECTION.FIELD=VALUE")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        return OmegaConf.to_container(
+            OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))), resolve=True
+        )
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def config_flags(config: dict) -> list[str]:
+    """The arguments of ``fairseq-train`` for the run that a configuration of ``fairseq-hydra-train`` describes.
+
+    Raises:
+        UserError: it is not such a configuration; the message names the field.
+    """
     positional, flags = [], []
     for section, settings in config.items():
         if section == "hydra":
@@ -80,7 +112,7 @@ def config_flags(path) -> list[str]:
             flags += [f"--{_CHOICES[section]}", name]
         for field, value in settings.items():
             if field not in known:
-                raise UserError(f"{path}: {section} has no setting '{field}'")
+                raise UserError(f"{section} has no setting '{field}'")
             if field == "data":
                 positional.append(str(value))
             elif isinstance(value, bool):
@@ -93,4 +125,12 @@ def config_flags(path) -> list[str]:
 
 
 def run(args) -> None:
-    print(shlex.join(config_flags(args.config)))
+    config = read_config(args.config, args.overrides)
+    devices = args.cpus if args.gpus is None else args.gpus
+    if devices is not None:
+        if devices < 1 or (args.update_freq is not None and args.update_freq < 1):
+            raise UserError("--gpus, --cpus and --update-freq must be at least 1")
+        config = fit_to_devices(config, devices, args.gpus is None, args.update_freq)
+    elif args.update_freq is not None:
+        raise UserError("--update-freq wants --gpus or --cpus")
+    print(shlex.join(config_flags(config)))

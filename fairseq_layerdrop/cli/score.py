@@ -3,19 +3,10 @@
 import json
 from pathlib import Path
 
-from ..evaluation import detokenised_bleu, read_eval_lm_log, read_generation_log, tokenised_bleu
+from ..evaluation import PERPLEXITY, TEXT_METRICS, Perplexity, read_eval_lm_log, read_generation_log, text_scores
 from ..plan import UserError
 
 HELP = "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm printed, or of text files"
-# Metric -> whether it is over tokenised text.
-METRICS = {
-    "sacrebleu": False,
-    "bleu": True,
-    "compound-bleu": True,
-    "rouge": False,
-    "rouge-eli5": False,
-    "perplexity": None,
-}
 
 
 def add_arguments(parser) -> None:
@@ -23,7 +14,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--hypotheses", metavar="FILE", help="in place of LOG: hypotheses, one a line")
     parser.add_argument("--references", metavar="FILE", help="references, one a line; default: those in LOG")
     parser.add_argument(
-        "--metric", choices=METRICS, default="sacrebleu",
+        "--metric", choices=[*TEXT_METRICS, PERPLEXITY], default="sacrebleu",
         help="sacrebleu (detokenised; the default), bleu (tokenised), compound-bleu (tokenised, with compounds split), "
         "rouge (as for CNN/DailyMail; <q> or a line feed between sentences), rouge-eli5, or perplexity",
     )  # fmt: skip
@@ -47,7 +38,7 @@ def _texts(args) -> tuple[list[str], list[str]]:
         raise UserError("give either LOG or --hypotheses")
     if args.log is not None:
         log = read_generation_log(args.log)
-        hypotheses, references = (log.tokenised if METRICS[args.metric] else log.hypotheses), log.references
+        hypotheses, references = (log.tokenised if TEXT_METRICS[args.metric] else log.hypotheses), log.references
         if not references and args.references is None:
             raise UserError(f"{args.log} has no references; give them with --references")
     else:
@@ -62,10 +53,11 @@ def _texts(args) -> tuple[list[str], list[str]]:
 
 
 def _scores(args) -> dict[str, float | int | str]:
-    if args.metric == "perplexity":
+    if args.metric == PERPLEXITY:
         if args.log is None:
             raise UserError("--metric perplexity wants the LOG of fairseq-eval-lm")
-        read = read_eval_lm_log(args.log, args.words)
+        log = read_eval_lm_log(args.log)
+        read = Perplexity(log.bits_per_token, log.tokens, args.words)
         by_word = {} if args.words is None else {"words": args.words, "perplexity by word": read.by_word}
         return {
             "bits by token": read.bits_per_token,
@@ -73,16 +65,8 @@ def _scores(args) -> dict[str, float | int | str]:
             "perplexity by token": read.by_token,
             **by_word,
         }
-    hypotheses, references = _texts(args)
-    if args.metric.startswith("rouge"):
-        from ..evaluation.rouge import answer_rouge, summary_rouge  # loads nltk
-
-        return (summary_rouge if args.metric == "rouge" else answer_rouge)(hypotheses, references)
-    if args.metric == "sacrebleu":
-        bleu = detokenised_bleu(hypotheses, references)
-    else:
-        bleu = tokenised_bleu(hypotheses, references, split_compounds=args.metric == "compound-bleu")
-    return {"BLEU": bleu.score, "signature": bleu.signature}
+    scores = text_scores(args.metric, *_texts(args))
+    return {**scores.values, "signature": scores.signature}
 
 
 def run(args) -> None:

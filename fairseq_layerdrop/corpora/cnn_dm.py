@@ -14,12 +14,13 @@ Articles are cut after their first 400 words, as in the LayerDrop paper; words a
 
 import argparse
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from .subwords import write_pairs
-from .text import CorpusError, read_lines
+from .text import CorpusError, add_items_argument, read_lines
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 HIGHLIGHT = "@highlight"
@@ -91,11 +92,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocabulary", type=int, default=32_000, help="number of BPE pieces (default: %(default)s)")
     parser.add_argument("--words", type=int, default=400, help="words of an article to keep (default: %(default)s)")
+    add_items_argument(parser)
     args = parser.parse_args()
 
     def items(split):
         path = args.raw / f"{split}.jsonl"
-        return read_jsonl(path) if path.is_file() else read_stories(args.raw, split)
+        found = read_jsonl(path) if path.is_file() else read_stories(args.raw, split)
+        return itertools.islice(found, args.items)
 
     def pairs(split, sentence_end):
         for article, highlights in items(split):

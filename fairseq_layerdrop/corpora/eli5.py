@@ -10,13 +10,14 @@ answer.
 """
 
 import argparse
+import itertools
 import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from .subwords import write_pairs
-from .text import CorpusError
+from .text import CorpusError, add_items_argument
 
 SPLITS = ("train", "valid", "test")
 FIELDS = ("question", "document", "answer")
@@ -91,23 +92,27 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocabulary", type=int, default=40_000, help="number of BPE pieces (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the masked words (default: %(default)s)")
+    add_items_argument(parser)
     args = parser.parse_args()
     paths = {}
     for split in SPLITS:
         official = args.raw / f"explainlikeimfive_{split}.json"
         paths[split] = official if official.is_file() else args.raw / f"{split}.json"
 
+    def items(split):
+        return itertools.islice(read_items(paths[split]), args.items)
+
     def train():
         rng = random.Random(args.seed)
-        for item in read_items(paths["train"]):
+        for item in items("train"):
             yield from multitask_pairs(item, rng)
 
     def held_out(split):
-        return lambda: ((question_document(item), item["answer"]) for item in read_items(paths[split]))
+        return lambda: ((question_document(item), item["answer"]) for item in items(split))
 
     write_pairs(
         {"train": train, "valid": held_out("valid"), "test": held_out("test")}, "source", "target", args.vocabulary,
-        args.out, lambda: (item[field] for item in read_items(paths["train"]) for field in FIELDS), TAGS,
+        args.out, lambda: (item[field] for item in items("train") for field in FIELDS), TAGS,
     )  # fmt: skip
 
 

@@ -36,6 +36,11 @@ def read_lines(path: Path) -> Iterator[str]:
         raise CorpusError(f"{path}, after line {done}: broken or incomplete gzip file") from error
 
 
+def add_items_argument(parser) -> None:
+    """``--items N``, for trying a recipe out."""
+    parser.add_argument("--items", type=int, metavar="N", help="read the first N items of each split at most")
+
+
 def write_lines(path: Path, lines) -> None:
     """Write text lines, each with a line feed."""
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:

@@ -8,11 +8,12 @@ perplexities by word.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
 from .subwords import in_pieces, train_bpe
-from .text import CorpusError, read_lines, write_lines
+from .text import CorpusError, add_items_argument, read_lines, write_lines
 
 SPLITS = ("train", "valid", "test")
 
@@ -35,18 +36,23 @@ def main() -> None:
     parser.add_argument("raw", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pieces", type=int, metavar="N", help="make subwords, N SentencePiece BPE pieces")
+    add_items_argument(parser)
     args = parser.parse_args()
     paths = {split: find_split(args.raw, split) for split in SPLITS}
     args.out.mkdir(parents=True, exist_ok=True)
+
+    def lines(split):
+        return itertools.islice(read_lines(paths[split]), args.items)
+
     if args.pieces is None:
-        for split, path in paths.items():
-            write_lines(args.out / split, read_lines(path))
+        for split in SPLITS:
+            write_lines(args.out / split, lines(split))
         return
-    bpe = train_bpe((line for line in read_lines(paths["train"]) if line.strip()), args.out / "spm", args.pieces)
+    bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
     words = {}
-    for split, path in paths.items():
-        words[split] = sum(len(line.split()) + 1 for line in read_lines(path))
-        write_lines(args.out / split, in_pieces(bpe, read_lines(path)))
+    for split in SPLITS:
+        words[split] = sum(len(line.split()) + 1 for line in lines(split))
+        write_lines(args.out / split, in_pieces(bpe, lines(split)))
     (args.out / "words.json").write_text(json.dumps(words, indent=1) + "\n")
 
 

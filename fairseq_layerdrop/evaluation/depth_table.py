@@ -1,7 +1,8 @@
-"""Quality and time at each depth, of several models: a table and a picture from logs of fairseq-generate.
+"""Quality and time at each depth, of several models: a table and a picture from logs.
 
-``python -m fairseq_layerdrop.evaluation.depth_table --reference REF --out OUT DIR …`` takes for each model a folder of
-logs, one a pruned depth, and writes OUT.json, OUT.md and OUT.png. A folder's name is its model's.
+``python -m fairseq_layerdrop.evaluation.depth_table --metric METRIC --out OUT DIR …`` takes for each model a folder of
+logs of fairseq-generate (or of fairseq-eval-lm, for perplexity), one a pruned depth, and writes OUT.json, OUT.md and
+OUT.png. A folder's name is its model's. ``--paper`` sets published values below.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .bleu import detokenised_bleu
-from .generation_log import LogError, read_generation_log
+from .logs import LogError, read_eval_lm_log, read_generation_log
+from .metrics import PERPLEXITY, TEXT_METRICS, Scores, text_scores
+from .perplexity import Perplexity
 
 
 @dataclass(frozen=True)
@@ -23,63 +25,103 @@ class Row:
     Attributes:
         model: the model's name.
         kept: the kept layers in words.
-        kept_layers: number of kept layers in the stacks that are pruned at some depth of the table.
         parameters: number of parameters.
-        bleu: detokenised sacreBLEU, in percent.
-        seconds: time spent generating.
+        scores: score by name.
+        seconds: time spent generating or evaluating, without loading.
     """
 
     model: str
     kept: str
-    kept_layers: int
     parameters: int
-    bleu: float
+    scores: dict[str, float]
     seconds: float
 
+    @property
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """Kept and full depth of each stack."""
+        found = re.findall(r"(\w+) (\d+) of (\d+) layers", self.kept)
+        return {stack: (int(kept), int(full)) for stack, kept, full in found}
 
-def _depths(kept: str) -> dict[str, tuple[int, int]]:
-    """Kept and full depth of each stack, from a plan in words."""
-    return {stack: (int(few), int(all_)) for stack, few, all_ in re.findall(r"(\w+) (\d+) of (\d+) layers", kept)}
 
-
-def measure(folders: list[Path], references: list[str]) -> tuple[list[Row], list[str], str]:
-    """The rows of all logs in *folders*, deepest first, the stacks pruned somewhere, and sacreBLEU's signature.
+def _score_log(path: Path, metric: str, references: list[str] | None, words: int | None):
+    """A log, and its scores.
 
     Raises:
-        LogError: a folder has no logs, or a log isn't of a pruned, finished run over all *references*.
+        LogError: the log isn't of a pruned, finished run over all references.
     """
-    logs = []
+    if metric == PERPLEXITY:
+        log = read_eval_lm_log(path)
+        perplexity = Perplexity(log.bits_per_token, log.tokens, words)
+        values = {"perplexity by token": perplexity.by_token}
+        if words is not None:
+            values = {"perplexity by word": perplexity.by_word, **values}
+        scores = Scores(values, f"perplexity over {log.tokens:,} tokens")
+    else:
+        log = read_generation_log(path)
+        wanted = log.references if references is None else references
+        if len(log.hypotheses) != len(wanted):
+            raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(wanted)} references")
+        scores = text_scores(metric, log.tokenised if TEXT_METRICS[metric] else log.hypotheses, wanted)
+    if log.kept is None:
+        raise LogError(f"{path} is of a run without --prune-layers")
+    return log, scores
+
+
+def measure(
+    folders: list[Path], metric: str, references: list[str] | None = None, words: int | None = None
+) -> tuple[list[Row], str]:
+    """The rows of all logs in *folders*, deepest first, and the metric's signature.
+
+    Args:
+        folders: one a model.
+        metric: one of :data:`~.metrics.TEXT_METRICS`, or perplexity.
+        references: a line each; by default those in the logs.
+        words: number of words of the text, for perplexity by word.
+
+    Raises:
+        LogError: a folder has no logs, or a log isn't of a pruned, finished run over all references.
+    """
+    rows, signature = [], ""
     for folder in folders:
         paths = sorted(folder.glob("*.log"))
         if not paths:
             raise LogError(f"no logs in {folder}")
         for path in paths:
-            log = read_generation_log(path)
-            if log.kept is None:
-                raise LogError(f"{path} is of a run without --prune-layers")
-            if len(log.hypotheses) != len(references):
-                raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(references)} references")
-            logs.append((folder.name, log))
-    pruned = [
-        stack
-        for stack in _depths(logs[0][1].kept)
-        if any(few < all_ for _, log in logs for few, all_ in [_depths(log.kept)[stack]])
-    ]
-    pruned = pruned or list(_depths(logs[0][1].kept))  # full depth alone: count all stacks
-    rows, signature = [], ""
-    for model, log in logs:
-        bleu = detokenised_bleu(log.hypotheses, references)
-        signature = bleu.signature
-        kept_layers = sum(_depths(log.kept)[stack][0] for stack in pruned)
-        rows.append(Row(model, log.kept, kept_layers, log.parameters, bleu.score, log.seconds))
-    return sorted(rows, key=lambda row: (-row.kept_layers, -row.parameters)), pruned, signature
+            log, scores = _score_log(path, metric, references, words)
+            signature = scores.signature
+            rows.append(Row(folder.name, log.kept, log.parameters, scores.values, log.seconds))
+    return sorted(rows, key=lambda row: -row.parameters), signature
 
 
-def to_markdown(rows: list[Row], signature: str) -> str:
-    """A Markdown table with one line a depth and the models side by side."""
+def pruned_stacks(rows: list[Row]) -> list[str]:
+    """The stacks that are pruned in some row; all where there are none."""
+    stacks = list(rows[0].depths)
+    return [
+        stack for stack in stacks if any(kept < full for row in rows for kept, full in [row.depths[stack]])
+    ] or stacks
+
+
+def kept_layers(row: Row, stacks: list[str]) -> int:
+    """Number of layers that a row keeps of *stacks*."""
+    return sum(row.depths[stack][0] for stack in stacks)
+
+
+def to_markdown(rows: list[Row], signature: str, paper: dict | None = None) -> str:
+    """A Markdown table with one line a depth and the models side by side.
+
+    Args:
+        rows: what was measured.
+        signature: how.
+        paper: published values at full depth: ``table``, ``metric``, and ``values``, for a model scores or a word.
+    """
     models = list(dict.fromkeys(row.model for row in rows))
+    names = list(rows[0].scores)
+
+    def cell(scores) -> str:
+        return " / ".join(f"{scores[name]:.1f}" if name in scores else "-" for name in names)
+
     lines = [
-        "| kept | parameters | " + " | ".join(f"{model}: BLEU | seconds" for model in models) + " |",
+        "| kept | parameters | " + " | ".join(f"{model}: {' / '.join(names)} | seconds" for model in models) + " |",
         "|---|---:|" + "---:|---:|" * len(models),
     ]
     for kept in dict.fromkeys(row.kept for row in rows):
@@ -87,32 +129,38 @@ def to_markdown(rows: list[Row], signature: str) -> str:
         cells = [kept, f"{next(iter(of_depth.values())).parameters:,}"]
         for model in models:
             row = of_depth.get(model)
-            cells += [f"{row.bleu:.1f}", f"{row.seconds:.1f}"] if row else ["", ""]
+            cells += [cell(row.scores), f"{row.seconds:.1f}"] if row else ["", ""]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + f"\n\nsacreBLEU {signature}\n"
+    if paper:
+        cells = [f"paper, full depth ({paper['table']}, {paper['metric']})", ""]
+        for model in models:
+            told = paper["values"].get(model, "")
+            cells += [told if isinstance(told, str) else cell(told), ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\n{signature}\n"
 
 
-def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
-    """Draw BLEU over the number of kept layers of the *pruned* stacks, one curve a model."""
+def draw(rows: list[Row], title: str, path: Path) -> None:
+    """Draw the first score over the number of kept layers of the pruned stacks, one curve a model."""
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    name, stacks = next(iter(rows[0].scores)), pruned_stacks(rows)
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for model, marker in zip(dict.fromkeys(row.model for row in rows), itertools.cycle("os^D")):
-        curve = [row for row in rows if row.model == model]
-        axes.plot([row.kept_layers for row in curve], [row.bleu for row in curve], marker=marker, label=model)
-    axes.set(
-        xlabel=f"{' and '.join(pruned)} layers kept at inference",
-        ylabel="BLEU",
-        title=title,
-        ylim=(0, 1.05 * max(row.bleu for row in rows) + 1),
-    )
+        curve = sorted((kept_layers(row, stacks), row.scores[name]) for row in rows if row.model == model)
+        axes.plot(*zip(*curve), marker=marker, label=model)
+    axes.set(xlabel=f"{' and '.join(stacks)} layers kept at inference", ylabel=name, title=title)
+    if name.startswith(PERPLEXITY):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.05 * max(row.scores[name] for row in rows) + 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.invert_xaxis()
-    axes.grid(alpha=0.3)
+    axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
@@ -121,19 +169,22 @@ def draw(rows: list[Row], pruned: list[str], title: str, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--reference", type=Path, required=True, help="reference translations, one a line")
+    parser.add_argument("--metric", choices=[*TEXT_METRICS, PERPLEXITY], default="sacrebleu")
+    parser.add_argument("--reference", type=Path, help="references, one a line; default: those in the logs")
+    parser.add_argument("--words", type=int, help="number of words in the text, for perplexity by word")
+    parser.add_argument("--paper", type=Path, help="JSON file with published values")
     parser.add_argument("--out", type=Path, required=True, help="where to write: OUT.json, OUT.md, OUT.png")
     parser.add_argument("--title", default="", help="title of the picture")
     args = parser.parse_args()
-    references = args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    rows, pruned, signature = measure(args.folders, references)
-    table = to_markdown(rows, signature)
+    references = args.reference and args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    paper = args.paper and json.loads(args.paper.read_text(encoding="utf-8"))
+    rows, signature = measure(args.folders, args.metric, references, args.words)
+    table = to_markdown(rows, signature, paper)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{args.out}.json").write_text(
-        json.dumps({"signature": signature, "rows": [asdict(row) for row in rows]}, indent=2) + "\n", encoding="utf-8"
-    )
+    result = {"metric": args.metric, "signature": signature, "rows": [asdict(row) for row in rows], "paper": paper}
+    Path(f"{args.out}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     Path(f"{args.out}.md").write_text(table, encoding="utf-8")
-    draw(rows, pruned, args.title, Path(f"{args.out}.png"))
+    draw(rows, args.title, Path(f"{args.out}.png"))
     print(f"\n{table}\ntable: {args.out}.md, {args.out}.json\npicture: {args.out}.png")
 
 

@@ -23,7 +23,7 @@ import ctranslate2
 import torch
 
 from fairseq_layerdrop.evaluation.bleu import detokenised_bleu
-from fairseq_layerdrop.evaluation.generation_log import read_generation_log
+from fairseq_layerdrop.evaluation.logs import read_generation_log
 from fairseq_layerdrop.plan import write_atomically
 
 BEAM, BATCH, LONGEST = 4, 128, 200

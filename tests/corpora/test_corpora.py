@@ -5,14 +5,17 @@ import hashlib
 import json
 import random
 import re
+import tarfile
 
 import pytest
 import sentencepiece
 
 from fairseq_layerdrop.corpora.cnn_dm import read_jsonl, read_stories
 from fairseq_layerdrop.corpora.eli5 import mask, multitask_pairs, question_document, read_items
+from fairseq_layerdrop.corpora.look_alikes import MAKERS
 from fairseq_layerdrop.corpora.number_words import make_pairs
 from fairseq_layerdrop.corpora.parallel import CorpusError, read_parallel
+from fairseq_layerdrop.corpora.wmt16 import copy_archive, find_raw, read_pairs, unpack
 from tests.commands import ROOT, run
 
 DATA = ROOT.parent / "shared" / "data"
@@ -287,3 +290,69 @@ class TestCnnDm:
     def test_real(self):
         items = list(read_jsonl(CNN_DM))
         assert len(items) == 999 and all(highlights for _, highlights in items)
+
+
+class TestWmt16:
+    def test_archive(self, tmp_path):
+        MAKERS["wmt16_en_de_archive"](tmp_path)
+        out = tmp_path / "text"
+        run("python", "-m", "fairseq_layerdrop.corpora.wmt16", tmp_path / "wmt16_en_de.tar.gz", out, "--items", "9999")
+        counts = {path.name: len(lines_of(path)) for path in out.iterdir()}
+        assert counts == {
+            "train.en": 1200, "train.de": 1200, "valid.en": 24, "valid.de": 24, "test.en": 24, "test.de": 24,
+            "reference.de": 24,
+        }  # fmt: skip
+        assert "@@ " in lines_of(out / "test.de")[0]
+        assert lines_of(out / "reference.de") == [line.replace("@@ ", "") for line in lines_of(out / "test.de")]
+        assert lines_of(out / "reference.de") == [german for _, german in make_pairs(24, 2)]
+
+    def test_archive_must_be_whole(self, tmp_path):
+        """4,500,966 lines are known; with --items nobody knows."""
+        MAKERS["wmt16_en_de_archive"](tmp_path)
+        archive = tmp_path / "wmt16_en_de.tar.gz"
+        with pytest.raises(
+            CorpusError, match=r"train.tok.clean.bpe.32000.en has 1,200 lines and should have 4,500,966"
+        ):
+            unpack(archive, tmp_path)
+            copy_archive(tmp_path, tmp_path, None)
+        archive.write_bytes(archive.read_bytes()[:-2000])
+        with pytest.raises(CorpusError, match=r"wmt16_en_de.tar.gz: broken or incomplete archive"):
+            unpack(archive, tmp_path)
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(tmp_path / "newstest2013.tok.bpe.32000.en", "other")
+        with pytest.raises(CorpusError, match=r"has no newstest2013.tok.bpe.32000.de; is it Google's"):
+            unpack(archive, tmp_path)
+
+    def test_raw_text_is_cleaned(self, tmp_path):
+        sides = {
+            "en": ["a b c", "", "a b c d", "a b c", "w " * 251, "one two three"],
+            "de": ["d e f", "x", "x y", "x y", "w " * 251, "eins zwei drei"],
+        }
+        for split in ("train", "newstest2013", "newstest2014"):
+            for lang, lines in sides.items():
+                kept = lines if split == "train" else lines[:1]
+                (tmp_path / f"{split}.{lang}").write_text("".join(f"{line}\n" for line in kept))
+        out = tmp_path / "text"
+        done = run("python", "-m", "fairseq_layerdrop.corpora.wmt16", tmp_path, out, "--vocabulary", "40")
+        assert "train: 3 pairs" in done.stdout and "test: 1 pairs" in done.stdout
+        bpe = sentencepiece.SentencePieceProcessor(model_file=str(out / "spm.model"))
+        assert bpe.decode([line.split() for line in lines_of(out / "train.de")]) == ["d e f", "x y", "eins zwei drei"]
+
+    def test_mistakes(self, tmp_path):
+        with pytest.raises(CorpusError, match=r"no train.en in"):
+            find_raw(tmp_path)
+        (tmp_path / "x.en").write_text("a\nb\n")
+        (tmp_path / "x.de").write_text("a\n")
+        with pytest.raises(CorpusError, match=r"x.de is short: it ends before line 2"):
+            list(read_pairs(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("benchmark", ["wikitext103", "cnn_dm", "eli5"])
+def test_look_alikes_are_read(benchmark, tmp_path):
+    MAKERS[benchmark](tmp_path)
+    readers = {
+        "wikitext103": lambda: lines_of(tmp_path / "wiki.train.tokens"),
+        "cnn_dm": lambda: list(read_stories(tmp_path, "train")),
+        "eli5": lambda: list(read_items(tmp_path / "explainlikeimfive_train.json")),
+    }
+    assert len(readers[benchmark]()) >= 200

@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log
-from fairseq_layerdrop.evaluation.depth_table import measure
+from fairseq_layerdrop.evaluation.depth_table import kept_layers, measure, pruned_stacks, to_markdown
 from tests.commands import run
 
 REFERENCES = ["ein Mann geht .", "zwei Frauen sprechen laut .", "das Haus ist rot ."]
@@ -74,14 +74,16 @@ class TestDepthTable:
             whole = "encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)"
             (tmp_path / model / "1.log").write_text(log(REFERENCES, kept=whole))
             pruned = "encoder 6 of 6 layers (0-5), decoder 2 of 4 layers (0,2)"
-            (tmp_path / model / "2.log").write_text(log(half, kept=pruned, seconds="1.5"))
+            (tmp_path / model / "2.log").write_text(
+                log(half, kept=pruned, seconds="1.5").replace("600 after", "400 after")
+            )
         run(
             "python", "-m", "fairseq_layerdrop.evaluation.depth_table", "--reference", tmp_path / "ref",
-            "--out", tmp_path / "out", tmp_path / "ours", tmp_path / "theirs",
+            "--metric", "sacrebleu", "--out", tmp_path / "out", tmp_path / "ours", tmp_path / "theirs",
         )  # fmt: skip
         rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-        assert [(row["model"], row["kept_layers"], round(row["bleu"])) for row in rows] == [
-            ("ours", 4, 100), ("theirs", 4, 100), ("ours", 2, 100), ("theirs", 2, 0),
+        assert [(row["model"], row["kept"][-5:], round(row["scores"]["BLEU"])) for row in rows] == [
+            ("ours", "(0-3)", 100), ("theirs", "(0-3)", 100), ("ours", "(0,2)", 100), ("theirs", "(0,2)", 0),
         ]  # fmt: skip
         table = (tmp_path / "out.md").read_text().splitlines()
         assert (
@@ -93,8 +95,29 @@ class TestDepthTable:
         (tmp_path / "1.log").write_text(
             log(REFERENCES, kept="encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)")
         )
-        rows, stacks, _ = measure([tmp_path], REFERENCES)
-        assert stacks == ["encoder", "decoder"] and rows[0].kept_layers == 10
+        rows, _ = measure([tmp_path], "sacrebleu", REFERENCES)
+        assert pruned_stacks(rows) == ["encoder", "decoder"] and kept_layers(rows[0], pruned_stacks(rows)) == 10
+
+    def test_perplexity_beside_the_papers(self, tmp_path):
+        for name, (kept, loss, parameters) in {
+            "1": ("2 of 2 layers (0-1)", 4, 9),
+            "2": ("1 of 2 layers (0)", 5, 6),
+        }.items():
+            (tmp_path / f"{name}.log").write_text(
+                f"pruned layers: kept decoder {kept}; 9 parameters before, {parameters} after\n"
+                f"Evaluated 1,200 tokens in 3.5s (9 tokens/s)\nLoss (base 2): {loss}.0000, Perplexity: 16.00\n"
+            )
+        rows, signature = measure([tmp_path], "perplexity", words=600)
+        assert [row.scores["perplexity by token"] for row in rows] == [16, 32]
+        assert [row.scores["perplexity by word"] for row in rows] == [256, 1024]
+        assert "1,200 tokens" in signature and [row.seconds for row in rows] == [3.5, 3.5]
+        paper = {"table": "Table 2", "metric": "perplexity", "values": {tmp_path.name: {"perplexity by token": 18.3}}}
+        assert to_markdown(rows, signature, paper).splitlines()[4] == (
+            "| paper, full depth (Table 2, perplexity) |  | - / 18.3 |  |"
+        )
+        assert to_markdown(rows, "", {**paper, "values": {tmp_path.name: "diverges"}}).splitlines()[4].endswith(
+            "| diverges |  |"
+        )  # fmt: skip
 
     def test_too_few_hypotheses(self, tmp_path):
         (tmp_path / "ref").write_text("\n".join(REFERENCES) + "\n")

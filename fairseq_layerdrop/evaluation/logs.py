@@ -1,4 +1,4 @@
-"""Reading what fairseq-generate printed."""
+"""Reading what fairseq-generate and fairseq-eval-lm printed."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from pathlib import Path
 _HYPOTHESIS = re.compile(r"D-(\d+)\t[^\t]*\t(.*)")
 _TOKENISED = re.compile(r"H-(\d+)\t[^\t]*\t(.*)")
 _REFERENCE = re.compile(r"T-(\d+)\t(.*)")
-_TIMING = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
+_TRANSLATED = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
+_EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.]+)s")
+_LOSS = re.compile(r"Loss \(base 2\): ([\d.]+)")
 _PRUNED = re.compile(r"pruned layers: kept (.*); ([\d,]+) parameters before, ([\d,]+) after")
 
 
 class LogError(SystemExit):
-    """A log that isn't one of a finished fairseq-generate; ends the program with one line."""
+    """A log that isn't one of a finished run; ends the program with one line."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,39 @@ class GenerationLog:
     parameters: int | None
 
 
+@dataclass(frozen=True)
+class LanguageModelLog:
+    """A run of fairseq-eval-lm.
+
+    Attributes:
+        bits_per_token: cross-entropy in base 2, by token of the model.
+        tokens: number of tokens scored.
+        seconds: time spent on them, without loading.
+        kept: the plan in words, where ``--prune-layers`` was given.
+        parameters: number of the model's parameters, where ``--prune-layers`` was given.
+    """
+
+    bits_per_token: float
+    tokens: int
+    seconds: float
+    kept: str | None
+    parameters: int | None
+
+
 def _whole(text: str) -> int:
     return int(text.replace(",", ""))
+
+
+def _read(path: Path, errors: str = "strict") -> str:
+    if not path.is_file():
+        raise LogError(f"no such log: {path}")
+    return path.read_bytes().decode("utf-8", errors)
+
+
+def _pruned(text: str) -> tuple[str | None, int | None]:
+    """The plan in words and the number of parameters that it leaves."""
+    pruned = _PRUNED.search(text)
+    return (pruned[1], _whole(pruned[3])) if pruned else (None, None)
 
 
 def read_generation_log(path) -> GenerationLog:
@@ -50,10 +83,8 @@ def read_generation_log(path) -> GenerationLog:
         LogError: the file is missing, the run didn't finish, or the number of hypotheses isn't what it says.
     """
     path = Path(path)
-    if not path.is_file():
-        raise LogError(f"no such log: {path}")
-    text = path.read_bytes().decode("utf-8")
-    timing = _TIMING.search(text)
+    text = _read(path)
+    timing = _TRANSLATED.search(text)
     if timing is None:
         raise LogError(f"{path} is no log of a finished fairseq-generate")
     lines = text.split("\n")  # only line feeds end fairseq's lines; a hypothesis may hold other separators
@@ -67,13 +98,27 @@ def read_generation_log(path) -> GenerationLog:
     hypotheses = found(_HYPOTHESIS)
     if len(hypotheses) != _whole(timing[1]):
         raise LogError(f"{path} has {len(hypotheses)} hypotheses, but tells of {timing[1]} sentences")
-    pruned = _PRUNED.search(text)
+    kept, parameters = _pruned(text)
     return GenerationLog(
         hypotheses=hypotheses,
         tokenised=found(_TOKENISED),
         references=found(_REFERENCE),
         seconds=float(timing[3]),
         tokens=_whole(timing[2]),
-        kept=pruned[1] if pruned else None,
-        parameters=_whole(pruned[3]) if pruned else None,
+        kept=kept,
+        parameters=parameters,
     )
+
+
+def read_eval_lm_log(path) -> LanguageModelLog:
+    """Read a file with the output of fairseq-eval-lm.
+
+    Raises:
+        LogError: the file is missing or the run didn't finish.
+    """
+    path = Path(path)
+    text = _read(path, errors="replace")
+    loss, evaluated = _LOSS.search(text), _EVALUATED.search(text)
+    if not loss or not evaluated:
+        raise LogError(f"{path} is no log of a finished fairseq-eval-lm")
+    return LanguageModelLog(float(loss[1]), _whole(evaluated[1]), float(evaluated[2]), *_pruned(text))

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Train a CNN/DailyMail summariser, or go on with it: bash scripts/cnn_dm/train.sh [NAME] [SECTION.FIELD=VALUE …]
+#
+# NAME is a file of configs/cnn_dm: layerdrop_6_6 (the default), layerdrop_6_8, baseline_6_6. With task.eval_rouge=true ROUGE is
+# measured at each validation, and with checkpoint.best_checkpoint_metric=rougeLsum
+# checkpoint.maximize_best_checkpoint_metric=true the best checkpoint is the best by it.
+#
+#   GPUS, UPDATE_FREQ, several machines   see train in scripts/recipe.sh
+#   OUT=work/cnn_dm, SMOKE=1              see scripts/recipe.sh
+set -euo pipefail
+source "$(dirname "$0")/../recipe.sh"
+
+default=layerdrop_6_6
+smoke=(
+    model.{en,de}coder_embed_dim=64 model.{en,de}coder_ffn_embed_dim=128 model.{en,de}coder_attention_heads=4
+    dataset.max_tokens=2000 optimization.update_freq='[1]' distributed_training.distributed_world_size=1 dataset.required_batch_size_multiple=1
+    optimization.max_epoch=2 lr_scheduler.warmup_updates=20 lr_scheduler.lr_period_updates=200
+)
+train "$@"
