@@ -9,7 +9,7 @@ import logging
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel  # noqa: E402
-from .surgery import allow_fairseq_types, trust_own_processes  # noqa: E402
+from .surgery import allow_fairseq_types, copy_whole, trust_own_processes  # noqa: E402
 from .tasks import (  # noqa: E402
     LayerDropLanguageModelingTask,
     LayerDropQuestionAnsweringTask,
@@ -32,5 +32,6 @@ __all__ = [
 
 allow_fairseq_types()
 trust_own_processes()
+copy_whole()
 load_checkpoints_as_prunable()
 mend_averages()

@@ -183,6 +183,20 @@ BIG_BATCH = {
 }  # fmt: skip
 
 
+def test_estimates_are_of_these_configurations():
+    """configs/estimates.json, by scripts/bench/estimate_runs.py, has every full run with its batch."""
+    rows = {row["run"]: row for row in json.loads((ROOT / "configs/estimates.json").read_text())["rows"]}
+    full = {name_of(config): config for config in CONFIGS if config.parent.name not in ("multi30k", "wikitext2")}
+    assert set(rows) == set(full)
+    for name, row in rows.items():
+        told = OmegaConf.load(full[name])
+        assert row["tokens"] == told.dataset.max_tokens and row["updates"] == told.optimization.max_update
+        assert row["accumulations"] == told.optimization.get("update_freq", [1])[0]
+        assert row["devices"] == OmegaConf.select(told, "distributed_training.distributed_world_size", default=1)
+    table = (ROOT / "configs/estimates.md").read_text()
+    assert table in (ROOT / "configs/README.md").read_text() and table.startswith("Estimated, ")
+
+
 class TestDevices:
     """The batch stays what it is: tokens x accumulations x devices."""
 

@@ -2,7 +2,14 @@
 
 from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
-from .checkpoint import CheckpointError, allow_fairseq_types, load_checkpoint, save_checkpoint, trust_own_processes
+from .checkpoint import (
+    CheckpointError,
+    allow_fairseq_types,
+    copy_whole,
+    load_checkpoint,
+    save_checkpoint,
+    trust_own_processes,
+)
 from .config import (
     SUBLAYERS_SETTING,
     ConfigError,
@@ -33,6 +40,7 @@ __all__ = [
     "complete_architecture",
     "convert_to_ctranslate2",
     "copy_config",
+    "copy_whole",
     "describe",
     "export_checkpoint",
     "fingerprint",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 
 from ..plan import UserError, write_atomically
 
@@ -51,6 +52,26 @@ def trust_own_processes() -> None:
                 os.environ[_TRUSTING] = before
 
     distributed_utils._broadcast_object_slow = broadcast_object_slow
+
+
+def copy_whole() -> None:
+    """Let fairseq's copies of a checkpoint (checkpoint_best.pt, checkpoint_last.pt) take their places whole.
+
+    fairseq writes a checkpoint aside and renames it, but copies it in place, so that a training which is killed
+    meanwhile leaves a piece of a checkpoint_last.pt and can't go on.
+    """
+    copy = PathManager.copy
+
+    @functools.wraps(copy)
+    def copy_and_rename(src_path, dst_path, overwrite=False):
+        if not overwrite or not PathManager.supports_rename(dst_path):
+            return copy(src_path, dst_path, overwrite)
+        copied = copy(src_path, f"{dst_path}.tmp", overwrite)
+        if copied:
+            PathManager.rename(f"{dst_path}.tmp", dst_path)
+        return copied
+
+    PathManager.copy = staticmethod(copy_and_rename)
 
 
 def _load(path: Path):

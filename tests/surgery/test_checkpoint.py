@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 import torch
+from fairseq.file_io import PathManager
 
 from fairseq_layerdrop.surgery import CheckpointError, load_checkpoint
 
@@ -88,3 +89,16 @@ def test_other_files_are_called_damaged(tmp_path):
     for name in ("text.pt", "zip.pt"):
         with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
             load_checkpoint(tmp_path / name)
+
+
+def test_fairseqs_copies_replace_the_old_file_whole(tmp_path):
+    """What was open before the copy stays what it was, and a copy that fails leaves it in its place."""
+    new, old = tmp_path / "new.pt", tmp_path / "checkpoint_last.pt"
+    new.write_bytes(b"new")
+    old.write_bytes(b"old")
+    with old.open("rb") as before:
+        assert PathManager.copy(str(new), str(old), overwrite=True)
+        assert before.read() == b"old" and old.read_bytes() == b"new"
+    with pytest.raises(OSError):
+        PathManager.copy(str(tmp_path), str(old), overwrite=True)
+    assert old.read_bytes() == b"new" and {path.name for path in tmp_path.iterdir()} == {"new.pt", "checkpoint_last.pt"}
