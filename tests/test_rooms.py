@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "models": {"modules", "plan", "surgery"},
     "tasks": {"plan", "surgery", "evaluation"},
     "evaluation": set(),
+    "selection": {"plan", "surgery", "modules", "evaluation"},
     "corpora": set(),
-    "cli": {"version", "plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora"},
+    "cli": {"version", "plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora", "selection"},
 }
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import average, describe, export, flags, score, user_dir
+from . import average, describe, export, flags, score, select, user_dir
 
 VERBS = {
     "average": average,
@@ -10,6 +10,7 @@ VERBS = {
     "export": export,
     "flags": flags,
     "score": score,
+    "select": select,
     "user-dir": user_dir,
 }
 

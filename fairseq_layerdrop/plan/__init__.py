@@ -6,8 +6,9 @@ Needs neither torch nor fairseq.
 from .errors import PlanError, UserError
 from .files import write_atomically
 from .grammar import Choice, PruneSpec, drop_spec, parse
+from .ladder import Ladder, Unit, plan_without, unit_name, units_of
 from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure, format_layers, transformer_structure
-from .plan_file import PlanFile, plan_from_dict, plan_to_dict, read_plan, write_plan
+from .plan_file import PlanFile, plan_from_dict, plan_to_dict, read_ladder, read_plan, write_ladder, write_plan
 from .rules import RULES
 
 __all__ = [
@@ -15,20 +16,27 @@ __all__ = [
     "STACKS",
     "SUB_LAYERS",
     "Choice",
+    "Ladder",
     "Plan",
     "PlanError",
     "PlanFile",
     "PruneSpec",
     "StackPlan",
     "Structure",
+    "Unit",
     "UserError",
     "drop_spec",
     "format_layers",
     "parse",
     "plan_from_dict",
     "plan_to_dict",
+    "plan_without",
+    "read_ladder",
     "read_plan",
     "transformer_structure",
+    "unit_name",
+    "units_of",
     "write_atomically",
+    "write_ladder",
     "write_plan",
 ]

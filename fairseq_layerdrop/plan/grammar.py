@@ -5,7 +5,8 @@
     SPEC   := PLAN_FILE.json | PART [ "/" PART ]
     PART   := [ "encoder=" | "decoder=" ] CHOICE      no stack named: every stack of the model
     CHOICE := ("keep:" | "drop:") WHAT
-    WHAT   := ITEM ("," ITEM)*  |  COUNT "@" RULE     ITEM := 3 | 0-5 | 3.self_attn | 0-5.ffn
+    WHAT   := ITEM ("," ITEM)*  |  COUNT "@" HOW      ITEM := 3 | 0-5 | 3.self_attn | 0-5.ffn
+                                                      HOW  := RULE | LADDER_FILE.json
 
 :func:`parse` reads the text without knowing the model; :meth:`PruneSpec.resolve` makes a
 :class:`~fairseq_layerdrop.plan.Plan` of it for a model with a given structure.
@@ -16,8 +17,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from .errors import PlanError
+from .ladder import Ladder, plan_without
 from .plan import STACKS, SUB_LAYERS, Layer, Plan, StackPlan, Structure, format_layers
-from .plan_file import PlanFile, read_plan
+from .plan_file import PlanFile, check_structure, read_ladder, read_plan
 from .rules import RULES, kept_layers
 
 VERBS = ("keep", "drop")
@@ -44,19 +46,23 @@ def format_items(items: tuple[Item, ...]) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """One ``keep:`` or ``drop:``, of listed layers and sub-layers or of a count of layers by a rule.
+    """One ``keep:`` or ``drop:``, of listed layers and sub-layers or of a count by a rule or a ladder.
 
     Attributes:
         verb: ``keep`` or ``drop``.
         items: the listed layers and sub-layers, ascending; None with a rule.
-        count: how many layers the rule names; None with listed ones.
-        how: the rule, a key of :data:`~fairseq_layerdrop.plan.rules.RULES`; None with listed ones.
+        count: how many layers the rule or the ladder names, or sub-layers where the ladder has these; None with listed
+            ones.
+        how: the rule, a key of :data:`~fairseq_layerdrop.plan.rules.RULES`, or the ladder's path; None with listed
+            ones.
+        ladder: the ladder; None with a rule or listed ones.
     """
 
     verb: str
     items: tuple[Item, ...] | None = None
     count: int | None = None
     how: str | None = None
+    ladder: Ladder | None = None
 
     def __str__(self) -> str:
         what = f"{self.count}@{self.how}" if self.items is None else format_items(self.items)
@@ -124,6 +130,11 @@ class PruneSpec:
         for named, choice in self.choices:
             if named is not None and named not in structure:
                 raise PlanError(f"'{self}': this model has no {named}, only {' and '.join(structure)}")
+            if choice.ladder:
+                check_structure(choice.ladder.full, structure, choice.how)
+                laddered = plan_without(structure, choice.ladder.removed(choice.verb, choice.count, named))
+                plans.update({stack: laddered.stacks[stack] for stack in ((named,) if named else structure)})
+                continue
             for stack in (named,) if named else structure:
                 plans[stack] = choice.resolve(stack, structure[stack])
         return Plan(plans)
@@ -178,12 +189,13 @@ def _parse_choice(text: str, spec: str) -> Choice:
     count, at, how = what.partition("@")
     if not at:
         return Choice(verb, items=_parse_items(what, spec))
-    if how not in RULES:
-        raise PlanError(f"'{spec}': unknown rule '{how}'; the rules are {', '.join(RULES)}")
+    is_ladder = how.endswith(".json")
+    if how not in RULES and not is_ladder:
+        raise PlanError(f"'{spec}': unknown rule '{how}'; the rules are {', '.join(RULES)}, or a ladder, FILE.json")
     number = _parse_number(count, spec)
     if number == 0:
         raise PlanError(f"'{spec}': the count must be at least 1")
-    return Choice(verb, count=number, how=how)
+    return Choice(verb, count=number, how=how, ladder=read_ladder(how) if is_ladder else None)
 
 
 def parse(text: str) -> PruneSpec | PlanFile:

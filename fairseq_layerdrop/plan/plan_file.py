@@ -12,20 +12,27 @@
 
 Each stack lists all layers of the full model, so a plan says for which model it is. The checksum is that of the rest:
 a damaged file is never taken for another plan. What a person writes by hand is the grammar's text.
+
+A ladder's file has the format "fairseq-layerdrop ladder", the whole model's stacks, and the removals in order::
+
+    "removals": [{"drop": "decoder.3.ffn", "score": 4.25}, …]
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import PlanError
 from .files import write_atomically
+from .ladder import Ladder, Unit, unit_name
 from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure
 
 FORMAT = "fairseq-layerdrop plan"
+LADDER_FORMAT = "fairseq-layerdrop ladder"
 VERSION = 1
 # Far more than a plan of thousands of layers needs.
 _MOST_BYTES = 16 * 2**20
@@ -105,18 +112,27 @@ class PlanFile:
         Raises:
             PlanError: it is for another one.
         """
-        for stack in STACKS:
-            made_for, has = len(self.plan.full.get(stack, ())), len(structure.get(stack, ()))
-            if made_for != has:
-                raise PlanError(f"{self.path} is a plan for {made_for} {stack} layers, and this model has {has}")
-        for stack, full in self.plan.full.items():
-            for number, (planned, layer) in enumerate(zip(full, structure[stack])):
-                if planned != layer:
-                    raise PlanError(
-                        f"{self.path} is for a model whose {stack} layer {number} has {', '.join(planned)}; "
-                        f"here it has {', '.join(layer)}"
-                    )
+        check_structure(self.plan.full, structure, self.path)
         return self.plan
+
+
+def check_structure(made_for: Structure, structure: Structure, path: str) -> None:
+    """Check that a file that was made for a model *made_for* is used for one of that structure.
+
+    Raises:
+        PlanError: it isn't.
+    """
+    for stack in STACKS:
+        planned, has = len(made_for.get(stack, ())), len(structure.get(stack, ()))
+        if planned != has:
+            raise PlanError(f"{path} is a plan for {planned} {stack} layers, and this model has {has}")
+    for stack, full in made_for.items():
+        for number, (planned, layer) in enumerate(zip(full, structure[stack])):
+            if planned != layer:
+                raise PlanError(
+                    f"{path} is for a model whose {stack} layer {number} has {', '.join(planned)}; "
+                    f"here it has {', '.join(layer)}"
+                )
 
 
 def _checksum(content: Mapping) -> str:
@@ -127,11 +143,24 @@ def _checksum(content: Mapping) -> str:
 
 
 def _in_lines(content: Mapping) -> str:
-    """*content* as JSON with a line for each layer."""
+    """*content* as JSON with a line for each layer and each removal."""
     layers = {stack: ",\n   ".join(map(json.dumps, layers)) for stack, layers in content["stacks"].items()}
     stacks = ",\n".join(f'  "{stack}": [\n   {lines}\n  ]' for stack, lines in layers.items())
-    rest = json.dumps({**content, "stacks": None}, indent=1, ensure_ascii=False)
+    rest = json.dumps({**content, "stacks": None, "removals": None}, indent=1, ensure_ascii=False)
+    if "removals" in content:
+        removals = ",\n".join(f"  {json.dumps(removal)}" for removal in content["removals"])
+        rest = rest.replace('"removals": null', f'"removals": [\n{removals}\n ]', 1)
+    else:
+        rest = rest.replace(',\n "removals": null', "", 1)
     return rest.replace('"stacks": null', f'"stacks": {{\n{stacks}\n }}', 1)
+
+
+def _write(content: Mapping, path) -> None:
+    if not str(path).endswith(".json"):
+        raise PlanError(f"a plan file's name must end in .json, not {path}")
+    head = {field: content[field] for field in ("format", "version")}
+    with write_atomically(path) as file:
+        file.write(f"{_in_lines({**head, 'checksum': _checksum(content), **content})}\n".encode())
 
 
 def write_plan(plan: Plan, path, origin: Mapping | None = None) -> None:
@@ -146,12 +175,27 @@ def write_plan(plan: Plan, path, origin: Mapping | None = None) -> None:
         PlanError: *path* doesn't end in ``.json``.
         UserError: the file can't be written.
     """
-    if not str(path).endswith(".json"):
-        raise PlanError(f"a plan file's name must end in .json, not {path}")
-    content = {"format": FORMAT, "version": VERSION, "stacks": plan_to_dict(plan), "origin": dict(origin or {})}
-    content = {"format": FORMAT, "version": VERSION, "checksum": _checksum(content), **content}
-    with write_atomically(path) as file:
-        file.write(f"{_in_lines(content)}\n".encode())
+    _write({"format": FORMAT, "version": VERSION, "stacks": plan_to_dict(plan), "origin": dict(origin or {})}, path)
+
+
+def write_ladder(ladder: Ladder, path) -> None:
+    """Write a ladder's file, whole or not at all; its origin goes with it.
+
+    Raises:
+        PlanError: *path* doesn't end in ``.json``.
+        UserError: the file can't be written.
+    """
+    removals = [
+        {"drop": unit_name(unit), "score": score} for unit, score in zip(ladder.removals, ladder.scores, strict=True)
+    ]
+    whole = plan_to_dict(Plan.whole(ladder.full))
+    _write(
+        {
+            "format": LADDER_FORMAT, "version": VERSION, "stacks": whole, "removals": removals,
+            "origin": dict(ladder.origin),
+        },
+        path,
+    )  # fmt: skip
 
 
 def _once(pairs) -> dict:
@@ -161,33 +205,34 @@ def _once(pairs) -> dict:
     return fields
 
 
-def read_plan(path) -> PlanFile:
-    """Read a plan file.
+def _read(path, kind: str, file_format: str, fields: set[str]) -> dict:
+    """The content of a file that :func:`_write` wrote, checked but for the plan in it.
 
     Raises:
-        PlanError: there is no such file, or it isn't a plan as :func:`write_plan` writes it; the message names the
-            field.
+        PlanError: there is no such file, or it isn't one.
     """
     path = Path(path)
     if not os.path.isfile(path):  # False where Path.is_file would raise: no access, a name too long
-        raise PlanError(f"no such plan file: {path}")
+        raise PlanError(f"no such {kind} file: {path}")
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise PlanError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > _MOST_BYTES:
-        raise PlanError(f"{path} is too long to be a plan file")
+        raise PlanError(f"{path} is too long to be a {kind} file")
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
         checksum = _checksum(content) if isinstance(content, dict) else None
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is not a plan file: not valid JSON ({str(error).splitlines()[0][:80]})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise PlanError(f'{path} is not a plan file: format must be "{FORMAT}"')
+        raise PlanError(f"{path} is not a {kind} file: not valid JSON ({str(error).splitlines()[0][:80]})") from error
+    if not isinstance(content, dict) or content.get("format") != file_format:
+        found = content.get("format") if isinstance(content, dict) else None
+        hint = " (it is a ladder: name a size, as in keep:6@FILE.json)" if found == LADDER_FORMAT else ""
+        raise PlanError(f'{path} is not a {kind} file: format must be "{file_format}"{hint}')
     if type(content.get("version")) is not int or content["version"] != VERSION:
         raise PlanError(f"{path}: version must be {VERSION}, the one that this program knows")
-    unknown = sorted(set(content) - {"format", "version", "checksum", "stacks", "origin"})
+    unknown = sorted(set(content) - {"format", "version", "checksum", "stacks", "origin"} - fields)
     if unknown:
         raise PlanError(f"{path}: unknown field '{unknown[0]}'")
     plan = plan_from_dict(content.get("stacks"), str(path))
@@ -198,4 +243,43 @@ def read_plan(path) -> PlanFile:
             f"{path}: checksum doesn't fit the rest, so the file was changed after it was written; "
             "write it anew, or give the plan as text"
         )
-    return PlanFile(plan, content["origin"], str(path))
+    return {**content, "plan": plan}
+
+
+def read_plan(path) -> PlanFile:
+    """Read a plan file.
+
+    Raises:
+        PlanError: there is no such file, or it isn't a plan as :func:`write_plan` writes it; the message names the
+            field.
+    """
+    content = _read(path, "plan", FORMAT, set())
+    return PlanFile(content["plan"], content["origin"], str(path))
+
+
+def _unit(text: object) -> Unit | None:
+    match = re.fullmatch(r"(\w+)\.(\d{1,4})(?:\.(\w+))?", text, re.ASCII) if isinstance(text, str) else None
+    return (match[1], int(match[2]), match[3]) if match else None
+
+
+def read_ladder(path) -> Ladder:
+    """Read a ladder's file.
+
+    Raises:
+        PlanError: there is no such file, or it isn't a ladder as :func:`write_ladder` writes it; the message names the
+            field.
+    """
+    content = _read(path, "ladder", LADDER_FORMAT, {"removals"})
+    removals, scores = [], []
+    found = content.get("removals")
+    for number, item in enumerate(found if isinstance(found, list) else [None]):
+        fields = item if isinstance(item, dict) and set(item) == {"drop", "score"} else {}
+        score = fields.get("score")
+        if _unit(fields.get("drop")) is None or not (score is None or type(score) in (int, float)):
+            raise PlanError(f'{path}: removals[{number}] must be an object with "drop", as decoder.3.ffn, and "score"')
+        removals.append(_unit(fields["drop"]))
+        scores.append(score)
+    try:
+        return Ladder(content["plan"].full, tuple(removals), tuple(scores), content["origin"], str(path))
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None

@@ -1,0 +1,179 @@
+"""``fairseq-layerdrop select DATA --path CKPT --method METHOD``."""
+
+import argparse
+import math
+import re
+import time
+from pathlib import Path
+
+from fairseq.dataclass.configs import GenerationConfig
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
+from ..selection import (
+    DISTANCES,
+    METHODS,
+    Answer,
+    Budget,
+    Distance,
+    Engine,
+    Generation,
+    Processes,
+    Question,
+    ScoreLog,
+    Scorer,
+    loss,
+    protected_ends,
+    tokens,
+)
+from ..selection.calibration import batches, data_fingerprint, load
+from ..version import __version__
+
+HELP = "choose by data which layers or sub-layers to keep, and write a plan or a ladder for --prune-layers"
+GENERATED = ("bleu", "rouge")
+
+
+def _keep(text: str) -> dict[str, int]:
+    found = dict(re.findall(r"(encoder|decoder)=(\d+)", text))
+    if ",".join(f"{stack}={count}" for stack, count in found.items()) != text:
+        raise argparse.ArgumentTypeError(f"'{text}' is not like encoder=6,decoder=3")
+    return {stack: int(count) for stack, count in found.items()}
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    if not match or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size like 512M or 2G")
+    return int(match[1]) * 1024 ** " KMG".index(match[2] or " ")
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("data", metavar="DATA", help="binarised data")
+    parser.add_argument("--path", metavar="CKPT", required=True, help="checkpoint of the full model")
+    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="plan or ladder to write, a .json file")
+    parser.add_argument(
+        "--keep", type=_keep, default={}, metavar="encoder=N,decoder=M",
+        help="number of layers to keep of each stack named (of sub-layers, for methods that remove these); a stack that "
+        "isn't named stays whole. Without this and --keep-total a ladder is written, down to one layer",
+    )  # fmt: skip
+    parser.add_argument("--keep-total", type=int, metavar="N", help="number to keep of all stacks together")
+    parser.add_argument(
+        "--stacks", choices=(*STACKS, "both"), default="both", help="where --keep-total or a ladder may remove"
+    )
+    parser.add_argument("--unit", choices=("layer", "sublayer"), default="layer", help="what search removes")
+    parser.add_argument(
+        "--metric", help="of finercut: js, js-reversed, kl, angular, norm; of search: loss, bleu, rouge"
+    )
+    parser.add_argument("--protect-first", type=int, metavar="N", help="never remove the first N layers of a stack")
+    parser.add_argument("--protect-last", type=int, metavar="N", help="nor the last N (taylor: 4 and 2, sleb: 1 and 1)")
+    parser.add_argument("--protect-share", type=float, default=0.4, metavar="X", help="of finercut (default: 0.4)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="X", help="of contribution: remove layers with a cosine above"
+    )
+    parser.add_argument("--max-plans", type=int, default=5000, metavar="N", help="search all plans up to so many")
+    parser.add_argument("--beam-width", type=int, default=8, metavar="N", help="of the search beyond that")
+    parser.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
+    parser.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
+    parser.add_argument("--memory", type=_bytes, default="1G", metavar="SIZE", help="for stored states (default: 1G)")
+    parser.add_argument("--log", metavar="FILE", help="scores, to go on from after a kill (default: OUT.scores)")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
+    parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="for bleu and rouge")
+    parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
+    parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    gen_parser_from_dataclass(parser.add_argument_group("generation, for bleu and rouge"), GenerationConfig())
+
+
+def _metric(args) -> str | None:
+    known = {"finercut": tuple(DISTANCES), "search": ("loss", *GENERATED)}.get(args.method, ())
+    if args.metric is not None and args.metric not in known:
+        right = f"its metrics are {', '.join(known)}" if known else "it has its own"
+        raise UserError(f"{args.method} has no --metric {args.metric}; {right}")
+    return args.metric or (known[0] if known else None)
+
+
+def _budget(args, engine: Engine, sublayers: bool, ends: tuple[int, int]) -> Budget:
+    if args.keep and (args.keep_total is not None or args.stacks != "both"):
+        raise UserError("--keep says which stacks it is about; leave out --keep-total and --stacks")
+    units = engine.units(sublayers)
+    stacks = tuple(args.keep) or (tuple(engine.structure) if args.stacks == "both" else (args.stacks,))
+    first, last = (
+        default if given is None else given
+        for given, default in zip((args.protect_first, args.protect_last), ends, strict=True)
+    )
+    return Budget(units, stacks, args.keep, args.keep_total, protected_ends(units, first, last))
+
+
+def run(args) -> None:
+    started = time.perf_counter()
+    method, sublayers, ends = METHODS[args.method]
+    sublayers = args.unit == "sublayer" if sublayers is None else sublayers
+    metric = _metric(args)
+    output = Path(args.output)
+    processes = Processes()
+    if output.suffix != ".json":
+        raise UserError(f"{output} must be named .json, so that --prune-layers knows it")
+    if output.exists() and not args.force:
+        raise UserError(f"{output} exists; give another name, or --force to replace it")
+    loaded = load(args.path, args.data, args.model_overrides, args.cpu)
+    samples = batches(
+        loaded, args.gen_subset, args.max_tokens or (None if args.batch_size else 4000), args.batch_size, args.sentences
+    )
+    engine = Engine(loaded.model, loaded.structure, samples, args.memory)
+    budget = _budget(args, engine, sublayers, ends)
+    if not budget.removable([]):
+        raise UserError(f"there is nothing to remove: {len(budget.units)} {budget.what} are there to keep or protected")
+    count = sum(tokens(sample, loaded.pad) for sample in samples)
+    data = {
+        "data": data_fingerprint(samples), "subset": args.gen_subset, "tokens": count, "parts": engine.parts,
+    }  # fmt: skip
+
+    def scorer(name: str) -> Scorer:
+        described = {"metric": name, "checkpoint": loaded.fingerprint, **data}
+        if name in GENERATED:
+            settings = {key: getattr(args, key) for key in GenerationConfig.__dataclass_fields__ if hasattr(args, key)}
+            described["generation"] = {**settings, "remove_bpe": args.remove_bpe}
+        log = ScoreLog(Path(args.log or f"{output}.scores"), described, processes)
+        runner, measure, total = engine, None, 1
+        if name in GENERATED:
+            runner = Generation(engine, loaded.task, argparse.Namespace(**settings), args.remove_bpe, name)
+        elif name == "loss":
+            measure, total = loss(loaded.model, loaded.criterion), count
+        else:
+            measure = Distance(engine, name, loaded.pad)
+            total = count if measure.by == "tokens" else sum(len(sample["target"]) for sample in samples)
+        return Scorer(runner, sublayers, measure, total, log, processes, name)
+
+    options = {name: getattr(args, name) for name in ("threshold", "protect_share", "max_plans", "beam_width")}
+    answer = method(Question(engine, budget, loaded.pad, loaded.criterion, scorer, metric, options))
+    if not answer.removals:
+        raise UserError(f"{args.method} would remove nothing")
+    seconds = time.perf_counter() - started
+    if processes.rank == 0:
+        origin = {
+            "method": args.method, "metric": metric, "score": answer.score, "checkpoint": Path(args.path).name,
+            "fingerprint": loaded.fingerprint, "data": data["data"], "subset": args.gen_subset, "tokens": count,
+            "version": __version__,
+        }  # fmt: skip
+        _write(output, budget, answer, engine, origin)
+        told = engine.evaluations
+        print(
+            f"wrote {output}: {args.method} on {count:,} tokens of {args.gen_subset}, "
+            f"{math.ceil(told):,} {budget.what} run, {seconds:.1f} s"
+        )
+
+
+def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin: dict) -> None:
+    for unit, score in answer.removals:
+        print(f"remove {unit_name(unit):24}{'' if score is None else f'{score:.6g}'}")
+    if budget.is_ladder and answer.nested:
+        write_ladder(answer.ladder(engine.structure, origin), output)
+        print(f"use: --prune-layers keep:COUNT@{output}")
+    else:
+        plan = answer.plan(engine.structure)
+        write_plan(plan, output, origin)
+        print(f"keep {plan}" + ("" if answer.score is None else f", score {answer.score:.6g}"))
+        print(f"use: --prune-layers {output}")

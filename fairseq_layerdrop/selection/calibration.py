@@ -1,0 +1,123 @@
+"""The model and the data that a method looks at, loaded as fairseq-validate does."""
+
+import ast
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from fairseq import checkpoint_utils, utils
+
+from ..plan import Structure, UserError
+from ..surgery import fingerprint, load_checkpoint, state_structure
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's model, in evaluation mode, with its task and criterion.
+
+    Attributes:
+        structure: the model's stacks, each with its layers.
+        fingerprint: SHA-256 of its weights.
+    """
+
+    model: torch.nn.Module
+    task: object
+    criterion: object
+    settings: object
+    structure: Structure
+    fingerprint: str
+
+    @property
+    def pad(self) -> int:
+        return self.task.target_dictionary.pad()
+
+
+def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
+    """Load a checkpoint for looking at *data*.
+
+    Args:
+        path: the checkpoint.
+        data: a binarised folder.
+        overrides: fairseq's ``--model-overrides``, a dict in Python.
+        cpu: leave the GPU alone.
+
+    Raises:
+        UserError: the checkpoint or the overrides are wrong.
+    """
+    checkpoint = load_checkpoint(path)
+    structure = state_structure(checkpoint["model"])
+    if not structure:
+        raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
+    weights = fingerprint(checkpoint["model"])
+    del checkpoint
+    try:
+        given = ast.literal_eval(overrides)
+        arguments = {**given, "data": str(data)}
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
+    try:
+        (model,), settings, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=arguments)
+    except FileNotFoundError as error:
+        raise UserError(f"{data} is not the model's data: {error}") from error
+    model.eval()
+    if torch.cuda.is_available() and not cpu:
+        model.cuda()
+    criterion = task.build_criterion(settings.criterion)
+    criterion.eval()
+    return Loaded(model, task, criterion, settings, structure, weights)
+
+
+def batches(
+    loaded: Loaded, subset: str, max_tokens: int | None, batch_size: int | None, sentences: int | None = None
+) -> list[Mapping]:
+    """The batches of a subset, on the model's device, in the dataset's own order of batches.
+
+    Args:
+        loaded: the model and its task.
+        subset: for instance ``valid``.
+        max_tokens: tokens of a batch at most.
+        batch_size: sentences of a batch at most.
+        sentences: take the first sentences of the subset only; a language model's are its blocks.
+
+    Raises:
+        UserError: there is no such subset, or it is empty.
+    """
+    task, model = loaded.task, loaded.model
+    try:
+        task.load_dataset(subset, combine=False, epoch=1, task_cfg=loaded.settings.task)
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"no subset '{subset}' in {loaded.settings.task.data}") from error
+    dataset = task.dataset(subset)
+    if len(dataset) == 0:
+        raise UserError(f"the subset '{subset}' is empty")
+    iterator = task.get_batch_iterator(
+        dataset=dataset,
+        max_tokens=max_tokens,
+        max_sentences=batch_size,
+        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions()),
+        ignore_invalid_inputs=True,
+        required_batch_size_multiple=1,
+        disable_iterator_cache=True,
+    )
+    wanted = [[index for index in batch if sentences is None or index < sentences] for batch in iterator.frozen_batches]
+    samples = [dataset.collater([dataset[index] for index in batch]) for batch in wanted if batch]
+    if not samples:
+        raise UserError(f"the subset '{subset}' has no sentence that fits the model")
+    device = next(model.parameters()).device
+    return [utils.move_to_cuda(sample) if device.type == "cuda" else sample for sample in samples]
+
+
+def data_fingerprint(samples: Sequence[Mapping]) -> str:
+    """SHA-256 of what is in the batches, as ``sha256:…``."""
+    digest = hashlib.sha256()
+    for tensor in itertools.chain.from_iterable(_tensors(sample) for sample in samples):
+        digest.update(f"{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _tensors(sample: Mapping):
+    yield from (value for _, value in sorted(sample["net_input"].items()) if torch.is_tensor(value))
+    yield sample["target"]

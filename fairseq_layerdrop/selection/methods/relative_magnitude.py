@@ -1,0 +1,14 @@
+"""Relative magnitude (a baseline of ShortGPT, 2403.03853, section 3)."""
+
+from ..hidden_states import statistics
+from ..orders import one_shot
+from ..question import Answer, Question
+
+
+def _magnitude(before, after):
+    return (after.double() - before.double()).norm(dim=-1) / after.double().norm(dim=-1)
+
+
+def relative_magnitude(question: Question) -> Answer:
+    """Remove the layers with the lowest ||f(x)|| / ||x + f(x)||, a mean over all tokens; one shot."""
+    return Answer(tuple(one_shot(statistics(question.engine, False, question.pad, _magnitude), question.budget)))

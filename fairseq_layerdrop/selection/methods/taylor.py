@@ -1,0 +1,34 @@
+"""Taylor scores (Shortened LLaMA, 2402.02834, section 3.2)."""
+
+from ..orders import one_shot
+from ..question import Answer, Question
+
+
+def taylor(question: Question) -> Answer:
+    """Remove the layers with the smallest sum over their weight matrices of |w * dL/dw|; one shot.
+
+    L is the loss summed over the data. The published variant "Taylor+" never removes the first four and last two
+    layers: these are the protected ends by default.
+    """
+    engine = question.engine
+    model = engine.stacks.model
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.requires_grad_(True)
+        model.zero_grad()
+        for sample in engine.samples:
+            loss, _, _ = question.criterion(model, sample)
+            loss.backward()
+        scores = {
+            unit: sum(
+                float((weight.detach() * weight.grad).abs().double().sum())
+                for weight in engine.stacks.modules[unit[0]].layers[unit[1]].parameters()
+                if weight.dim() > 1 and weight.grad is not None
+            )
+            for unit in engine.units(sublayers=False)
+        }
+    finally:
+        model.zero_grad()
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+    return Answer(tuple(one_shot(scores, question.budget)))

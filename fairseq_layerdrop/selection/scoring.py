@@ -1,0 +1,168 @@
+"""Scores of many plans: with a log to go on from, on one process or several, with progress shown."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import distributed
+from tqdm import tqdm
+
+from ..plan import Unit, UserError, unit_name
+from .engine import Engine, Measure
+
+FORMAT = "fairseq-layerdrop scores"
+
+
+class Processes:
+    """The processes of this run: one, or those that torchrun started."""
+
+    def __init__(self):
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        if self.size > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+    def gather(self, value) -> list:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
+
+class ScoreLog:
+    """Scores in a file with a line each, which is there at once; a run that is started again reads them.
+
+    Of several processes each writes a file of its own, and all read all.
+
+    Args:
+        path: the first process's file; the others' have their rank behind its name. None keeps nothing.
+        run: what the scores are of: model, data, metric. Scores of another run are refused.
+        processes: those of this run.
+
+    Raises:
+        UserError: the file is of another run, or not of this kind.
+    """
+
+    def __init__(self, path: Path | None, run: Mapping, processes: "Processes"):
+        self.known: dict[tuple[str, int], float] = {}
+        self.file = None
+        if path is None:
+            return
+        run = json.loads(json.dumps(run))
+        for old in sorted([path, *path.parent.glob(f"{path.name}.*")]):
+            if old.is_file() and (old == path or old.suffix[1:].isdigit()):
+                self._read(old, run)
+        processes.gather(None)  # nobody writes before all have read
+        own = path if processes.rank == 0 else path.with_name(f"{path.name}.{processes.rank}")
+        try:
+            self.file = own.open("ab+")
+        except OSError as error:
+            raise UserError(f"cannot write {own}: {error.strerror}") from error
+        self.file.seek(0)
+        self.file.truncate(self.file.read().rfind(b"\n") + 1)  # a killed process may have left a part of a line
+        if self.file.seek(0, os.SEEK_END) == 0:
+            self._write({"format": FORMAT, "run": run})
+
+    def _read(self, path: Path, run: Mapping) -> None:
+        whole = path.read_bytes().split(b"\n")[:-1]
+        try:
+            head = json.loads(whole[0]) if whole else {"format": FORMAT, "run": run}
+            known = {(entry["without"], entry["part"]): float(entry["score"]) for entry in map(json.loads, whole[1:])}
+            if head["format"] != FORMAT:
+                raise ValueError
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a log of scores; give another with --log, or remove it") from error
+        for name, value in run.items():
+            if head["run"].get(name) != value:
+                raise UserError(f"{path} is the log of another run: its {name} is {head['run'].get(name)}, not {value}")
+        self.known.update(known)
+
+    def _write(self, line: Mapping) -> None:
+        self.file.write(f"{json.dumps(line)}\n".encode())
+        self.file.flush()
+
+    def add(self, without: str, part: int, score: float) -> None:
+        self.known[without, part] = score
+        if self.file:
+            self._write({"without": without, "part": part, "score": score})
+
+
+class Scorer:
+    """Scores plans by what they leave out, each once.
+
+    Args:
+        engine: runs the plans.
+        sublayers: whether the units are sub-layers.
+        measure: what is summed over the data.
+        total: what the sum is divided by: number of tokens, or of sentences.
+        log: where scores are kept.
+        processes: who shares the work.
+        name: of the metric, for the progress bar.
+    """
+
+    def __init__(
+        self, engine: Engine, sublayers: bool, measure: Measure, total: float, log: ScoreLog, processes: Processes,
+        name: str = "score",
+    ):  # fmt: skip
+        self.engine = engine
+        self.units = engine.units(sublayers)
+        self.measure = measure
+        self.total = total
+        self.log = log
+        self.processes = processes
+        self.name = name
+        self._order = {unit: number for number, unit in enumerate(self.units)}
+        self._bar = tqdm(unit=" plans", desc=name, disable=None) if processes.rank == 0 else None
+        self._best = math.inf
+
+    def name_of(self, dropped: Sequence[Unit]) -> str:
+        """The units that a plan leaves out, as the log has them."""
+        return ",".join(unit_name(unit) for unit in sorted(dropped, key=self._order.__getitem__))
+
+    def kept(self, dropped: Sequence[Unit]) -> tuple[Unit, ...]:
+        """What is left without *dropped*, in running order."""
+        return tuple(unit for unit in self.units if unit not in set(dropped))
+
+    def scores(self, candidates: Sequence[Sequence[Unit]]) -> list[float]:
+        """The scores of the model without each of *candidates*.
+
+        Raises:
+            UserError: a score isn't a number.
+        """
+        names = [self.name_of(dropped) for dropped in candidates]
+        by_name = dict(zip(names, candidates))
+        order = sorted(by_name, key=lambda name: [self._order[unit] for unit in self.kept(by_name[name])])
+        for part in range(self.engine.parts):
+            missing = [name for name in order if (name, part) not in self.log.known]
+            share = -(-len(missing) // self.processes.size)
+            mine = missing[self.processes.rank * share :][:share]
+            for name in mine:
+                score = self.engine.score(self.kept(by_name[name]), self.measure, part)
+                self.log.add(name, part, score)
+                self._show(name, part)
+            for theirs in self.processes.gather({name: self.log.known[name, part] for name in mine}):
+                self.log.known.update({(name, part): score for name, score in theirs.items()})
+        return [self._total(name) for name in names]
+
+    def _total(self, name: str) -> float:
+        score = math.fsum(self.log.known[name, part] for part in range(self.engine.parts)) / self.total
+        if not math.isfinite(score):
+            raise UserError(f"the {self.name} without {name or 'anything'} is {score}; the model or the data is broken")
+        return score
+
+    def _show(self, name: str, part: int) -> None:
+        if self._bar is None:
+            return
+        self._bar.update()
+        if part == self.engine.parts - 1:
+            with contextlib.suppress(UserError, KeyError):
+                score = self._total(name)
+                if score < self._best:
+                    self._best = score
+                    self._bar.set_postfix_str(f"best so far {score:.4f} without {name or 'anything'}", refresh=False)

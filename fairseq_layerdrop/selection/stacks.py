@@ -1,0 +1,138 @@
+"""Running the stacks of a fairseq model unit by unit, where a unit is a layer or one of its sub-layers.
+
+fairseq's encoders and decoders run all their layers in one ``forward``. To get at what is before and after the layers
+without a copy of its code, a stack's layers are for a moment replaced by one stand-in: it notes how the layers are
+called, or it puts a hidden state in their place.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..modules import remove_sublayers
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError
+
+
+class _StandIn(nn.Module):
+    """Called as the layers of a stack are; notes the call, and returns *hidden*, or what came in."""
+
+    def __init__(self, stack: str, hidden: torch.Tensor | None = None):
+        super().__init__()
+        self.stack = stack
+        self.hidden = hidden
+        self.call: tuple | None = None
+
+    def forward(self, x, *args, **kwargs):
+        self.call = (x, args, kwargs)
+        x = x if self.hidden is None else self.hidden
+        return (x, None, None) if self.stack == "decoder" else x
+
+
+@contextlib.contextmanager
+def _layers(stack: nn.Module, layers: Iterable[nn.Module]):
+    """Let *stack* run other layers in place of its own."""
+    own, depth = stack.layers, getattr(stack, "num_layers", None)
+    stack.layers = nn.ModuleList(layers)
+    stack.num_layers = len(stack.layers)
+    try:
+        yield
+    finally:
+        stack.layers, stack.num_layers = own, depth
+
+
+def parts(layer: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A layer of which only the sub-layers *names* are left, with the parameters of *layer* itself."""
+    names = set(names)
+    view = copy.copy(layer)
+    view._modules = dict(layer._modules)
+    view._parameters = dict(layer._parameters)
+    remove_sublayers(view, [name for name in SUB_LAYERS if name not in names])
+    return view
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a stack's layers are called for one batch.
+
+    Attributes:
+        args: what follows the hidden state.
+        kwargs: likewise.
+        encoder_out: what the encoder gave; None in an encoder and in a language model.
+    """
+
+    args: tuple
+    kwargs: Mapping
+    encoder_out: Mapping | None = None
+
+
+class Stacks:
+    """A model's encoder and decoder, unit by unit.
+
+    Args:
+        model: a fairseq Transformer in evaluation mode: encoder-decoder, language model or encoder alone.
+        structure: its stacks, each with its layers.
+
+    Raises:
+        UserError: the model isn't of a kind whose stacks are known here.
+    """
+
+    def __init__(self, model: nn.Module, structure: Structure):
+        self.model = model
+        self.structure = structure
+        self.modules = {name: getattr(model, name) for name in STACKS if hasattr(getattr(model, name, None), "layers")}
+        if list(self.modules) != [stack for stack in STACKS if stack in structure]:
+            raise UserError(f"can't find the layers of this {type(model).__name__}")
+        self._units: dict[Unit, nn.Module] = {}
+        for stack, module in self.modules.items():
+            for number, names in enumerate(structure[stack]):
+                layer = module.layers[number]
+                self._units[stack, number, None] = layer
+                for name in names:
+                    self._units[stack, number, name] = parts(layer, [name])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.modules)
+
+    def start(self, stack: str, sample: Mapping, encoder_out=None) -> tuple[torch.Tensor, Call]:
+        """The hidden state before the first layer of *stack*, of shape T x B x C, and how its layers are called."""
+        stand_in = _StandIn(stack)
+        self._forward(stack, stand_in, sample, encoder_out)
+        x, args, kwargs = stand_in.call
+        return x, Call(args, kwargs, encoder_out)
+
+    def run(self, unit: Unit, x: torch.Tensor, call: Call) -> torch.Tensor:
+        """The hidden state after *unit*."""
+        out = self._units[unit](x, *call.args, **call.kwargs)
+        return out[0] if isinstance(out, tuple) else out
+
+    def finish(self, stack: str, x: torch.Tensor, sample: Mapping, encoder_out=None):
+        """What the stack gives where *x* is the hidden state after its last layer."""
+        return self._forward(stack, _StandIn(stack, x), sample, encoder_out)
+
+    def _forward(self, stack: str, stand_in: _StandIn, sample: Mapping, encoder_out):
+        inputs = sample["net_input"]
+        module = self.modules[stack]
+        with _layers(module, [stand_in]):
+            if stack == "encoder":
+                return module(inputs["src_tokens"], inputs.get("src_lengths"))
+            if encoder_out is None:
+                return module(inputs["src_tokens"])
+            return module(inputs["prev_output_tokens"], encoder_out=encoder_out)
+
+    @contextlib.contextmanager
+    def pruned(self, plan: Plan):
+        """Let the model itself run with the layers and sub-layers of *plan* alone."""
+        with contextlib.ExitStack() as stacks:
+            for stack, module in self.modules.items():
+                kept = [
+                    module.layers[number] if names == full else parts(module.layers[number], names)
+                    for number, (names, full) in enumerate(zip(plan.stacks[stack].keep, plan.stacks[stack].full))
+                    if names
+                ]
+                stacks.enter_context(_layers(module, kept))
+            yield self.model
