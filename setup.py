@@ -21,9 +21,11 @@ setup(
         'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
         "numpy<2",  # fairseq uses numpy.compat (--sample-break-mode eos, scoring with language models), which 2 lacks
         "pysbd",
+        "rouge==0.3.2",  # ELI5's own, of its time: 1.0 counts otherwise
         "rouge-score",
         "sacrebleu>=2.0",
         "sentencepiece",
+        "six",  # rouge imports it without saying so
         "torch>=2.6",  # loads checkpoints with its weights-only unpickler unless told otherwise
     ],
     extras_require={

@@ -30,6 +30,9 @@ setup_stamp=$VIRTUAL_ENV/fairseq_layerdrop.setup
 setup_state="$(pwd) $(cat setup.py constraints.txt scripts/setup.sh | cksum)"
 if [ "$(cat "$setup_stamp" 2> /dev/null)" = "$setup_state" ]; then
     echo "setup: already done"
+elif [ "${WORLD_SIZE:-1}" -gt 1 ] || [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
+    echo "setup: several processes can't set up at once; first, on one: bash scripts/setup.sh" >&2
+    exit 1
 else
     rm -f "$setup_stamp"
     install() { python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"; }

@@ -1,5 +1,6 @@
 """Every configuration: both of fairseq's commands read it alike, it builds its model, and the small ones train."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -15,7 +16,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer import TransformerConfig
 from omegaconf import OmegaConf
 
-from fairseq_layerdrop.cli.devices import fit_to_devices
+from fairseq_layerdrop.cli.devices import fit_to_devices, usable_devices
 from fairseq_layerdrop.cli.flags import config_flags, read_config
 from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.surgery import complete_architecture, load_checkpoint
@@ -197,6 +198,23 @@ def test_estimates_are_of_these_configurations():
     assert table in (ROOT / "configs/README.md").read_text() and table.startswith("Estimated, ")
 
 
+def test_estimate_by_counting():
+    """One run again, and its operations by hand: two for each weight and token, three times over forward and back."""
+    spec = importlib.util.spec_from_file_location("estimate_runs", ROOT / "scripts/bench/estimate_runs.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    args = Namespace(device="counted", tflops=125, utilisation=0.3, updates=None)
+    row = bench.estimate(ROOT / "configs/iwslt14_de_en/baseline.yaml", args)
+    assert row in json.loads((ROOT / "configs/estimates.json").read_text())["rows"]
+    sentences, length = 4000 // 24, 24
+    layers, attention = 6, 4 * 512**2
+    weights = layers * (attention + 2 * 512 * 1024) + layers * (2 * attention + 2 * 512 * 1024) + 512 * 10_000
+    scores = 2 * 3 * layers * length * 512  # of three attentions a pair of layers: queries by keys, weights by values
+    by_hand = 3 * 2 * sentences * length * (weights + scores)
+    assert row["teraflops_a_micro_batch"] * 1e12 == pytest.approx(by_hand, rel=0.01)
+    assert row["hours"] == pytest.approx(50_000 * by_hand / (125e12 * 0.3) / 3600, rel=0.01)
+
+
 class TestDevices:
     """The batch stays what it is: tokens x accumulations x devices."""
 
@@ -230,10 +248,34 @@ class TestDevices:
             fit_to_devices(BIG_BATCH, gpus, update_freq=update_freq)
 
     def test_a_sample_must_fit(self):
-        with pytest.raises(UserError, match="no room for a sample of 3072 tokens"):
+        with pytest.raises(UserError, match="leaves 1536 tokens, too few for a sample of 3072"):
             fit_to_devices(
                 {**BIG_BATCH, "dataset": {"max_tokens": 3072}, "task": {"tokens_per_sample": 3072}}, 8, update_freq=32
             )
+
+    @pytest.mark.parametrize("most, devices", [(1, 1), (7, 4), (8, 8), (12, 8), (500, 128)])
+    def test_usable(self, most, devices):
+        assert usable_devices(BIG_BATCH, most) == devices
+
+    def test_overrides(self):
+        config = ROOT / "configs/cnn_dm/layerdrop_6_6.yaml"
+        told = read_config(
+            config,
+            [
+                "task.data=/tmp/run #2", 'task.eval_rouge_args={"beam": 2}', "optimization.lr=[0.1]",
+                "task.eval_rouge=true", "optimization.update_freq=16", "checkpoint.save_dir=a b: c", "common.seed=3",
+            ],
+        )  # fmt: skip
+        assert told["task"]["data"] == "/tmp/run #2" and told["task"]["eval_rouge_args"] == '{"beam": 2}'
+        assert told["checkpoint"]["save_dir"] == "a b: c" and told["optimization"]["lr"] == [0.1]
+        assert told["task"]["eval_rouge"] is True and told["common"]["seed"] == 3
+        assert fit_to_devices(told, 4)["optimization"]["update_freq"] == [32]
+
+    def test_readmes_command(self):
+        """Settings may stand behind options."""
+        [line] = re.findall(r"\$\(fairseq-layerdrop (flags .*)\)", (ROOT / "README.md").read_text())
+        printed = layerdrop(*line.split()).stdout
+        assert "--dropout 0.2" in printed and "--cpu" in printed
 
     def test_command(self):
         config = ROOT / "configs/wmt16_en_de/layerdrop_6_6.yaml"
@@ -243,8 +285,10 @@ class TestDevices:
         for arguments, words in {
             ("dropout=0.3",): "'dropout=0.3' is not SECTION.FIELD=VALUE",
             ("model.drop_out=0.3",): "model has no setting 'drop_out'",
-            ("--gpus", "0"): "--gpus, --cpus and --update-freq must be at least 1",
-            ("--update-freq", "2"): "--update-freq wants --gpus or --cpus",
+            ("--gpus", "0"): "numbers of GPUs and CPUs and --update-freq must be at least 1",
+            ("optimization.update_freq=[8,16]", "--gpus", "8"): "update_freq must be one number above 0",
+            ("--gpus", "8", "--frobnicate"): "unrecognized arguments: --frobnicate",
+            ("--update-freq", "2"): "--update-freq wants --gpus, --most-gpus or --cpus",
         }.items():
             ends_in_one_line(layerdrop("flags", config, *arguments, check=False), words)
 

@@ -72,9 +72,9 @@ class TestMulti30k:
     def test_mistakes(self, tmp_path):
         assert "set RAW" in script("multi30k/prepare.sh", RAW=tmp_path / "no", check=False).stderr
         assert "the runs are baseline layerdrop" in script("multi30k/train.sh", "other", check=False).stderr
-        assert "first: bash scripts/multi30k/prepare.sh" in script(
+        assert "bash scripts/multi30k/prepare.sh" in script(
             "multi30k/train.sh", "baseline", OUT=tmp_path, check=False
         ).stderr  # fmt: skip
         assert (
-            "first: bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr
+            "bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr
         )

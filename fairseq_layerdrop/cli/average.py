@@ -20,8 +20,10 @@ def add_arguments(parser) -> None:
 def run(args) -> None:
     paths = [Path(path) for path in args.checkpoints]
     if args.last is not None:
-        if len(paths) != 1 or not paths[0].is_dir() or args.last < 1:
+        if len(paths) != 1 or args.last < 1:
             raise UserError("--last wants a number of at least 1 and one folder")
+        if not paths[0].is_dir():
+            raise UserError(f"no such folder: {paths[0]}")
         paths = last_epochs(paths[0], args.last)
     output = Path(args.output)
     if any(output.exists() and path.exists() and output.samefile(path) for path in paths):

@@ -15,7 +15,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 from ..plan import UserError
-from .devices import fit_to_devices
+from .devices import fit_to_devices, usable_devices
 
 HELP = "print a YAML configuration of fairseq-hydra-train as flags of fairseq-train, quoted for a shell"
 
@@ -29,13 +29,14 @@ def add_arguments(parser) -> None:
         "overrides",
         metavar="SECTION.FIELD=VALUE",
         nargs="*",
-        help="settings to change, as fairseq-hydra-train takes them",
+        help="settings to change",
     )
     devices = parser.add_mutually_exclusive_group()
     devices.add_argument(
         "--gpus", type=int, metavar="N",
         help="number of GPUs on all machines together; the batch stays what it is (default: CONFIG's)",
     )  # fmt: skip
+    devices.add_argument("--most-gpus", type=int, metavar="N", help="as many as can share the batch, at most N")
     devices.add_argument("--cpus", type=int, metavar="N", help="likewise, number of processes on CPUs")
     parser.add_argument(
         "--update-freq", type=int, metavar="N",
@@ -75,6 +76,15 @@ def _sections() -> list[str]:
     return [name for name in FairseqConfig.__dataclass_fields__ if not name.startswith("_")]
 
 
+def _value(text: str):
+    """A number, a truth value or a list, where *text* is one in YAML; any other text as it is."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float | list) or text in ("null", "") else text
+
+
 def read_config(path, overrides: Sequence[str] = ()) -> dict:
     """The sections of a configuration of ``fairseq-hydra-train``, with some settings changed.
 
@@ -86,11 +96,17 @@ def read_config(path, overrides: Sequence[str] = ()) -> dict:
         if not re.fullmatch(r"\w+\.[\w.]+=.*", override, re.DOTALL):
             raise UserError(f"'{override}' is not SECTION.FIELD=VALUE")
     try:
-        return OmegaConf.to_container(
-            OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))), resolve=True
-        )
+        config = OmegaConf.load(path)
+        if not all(isinstance(section, dict | type(None)) for section in OmegaConf.to_container(config).values()):
+            raise UserError(f"{path} is not a configuration: its sections must be mappings")
+        for override in overrides:
+            field, _, value = override.partition("=")
+            OmegaConf.update(config, field, _value(value))
+        return OmegaConf.to_container(config, resolve=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except AttributeError as error:  # a list, not a mapping
+        raise UserError(f"{path} is not a configuration: its sections must be mappings") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -126,11 +142,13 @@ def config_flags(config: dict) -> list[str]:
 
 def run(args) -> None:
     config = read_config(args.config, args.overrides)
-    devices = args.cpus if args.gpus is None else args.gpus
+    devices = next((given for given in (args.gpus, args.most_gpus, args.cpus) if given is not None), None)
     if devices is not None:
         if devices < 1 or (args.update_freq is not None and args.update_freq < 1):
-            raise UserError("--gpus, --cpus and --update-freq must be at least 1")
-        config = fit_to_devices(config, devices, args.gpus is None, args.update_freq)
+            raise UserError("numbers of GPUs and CPUs and --update-freq must be at least 1")
+        if args.most_gpus is not None and args.update_freq is None:
+            devices = usable_devices(config, devices)
+        config = fit_to_devices(config, devices, args.cpus is not None, args.update_freq)
     elif args.update_freq is not None:
-        raise UserError("--update-freq wants --gpus or --cpus")
+        raise UserError("--update-freq wants --gpus, --most-gpus or --cpus")
     print(shlex.join(config_flags(config)))

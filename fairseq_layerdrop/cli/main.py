@@ -25,5 +25,10 @@ def main(argv: list[str] | None = None) -> None:
         verb_parser = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         verb.add_arguments(verb_parser)
         verb_parser.set_defaults(run=verb.run)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    overrides = getattr(args, "overrides", None)
+    if overrides is not None and not any(word.startswith("-") for word in more):
+        overrides.extend(more)  # argparse takes positional arguments behind an option for unknown ones
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     args.run(args)

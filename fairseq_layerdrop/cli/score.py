@@ -49,11 +49,19 @@ def _texts(args) -> tuple[list[str], list[str]]:
         references = _lines(args.references)
     if len(hypotheses) != len(references):
         raise UserError(f"{len(hypotheses)} hypotheses for {len(references)} references")
+    if not hypotheses:
+        raise UserError("there is nothing to score")
     return hypotheses, references
 
 
 def _scores(args) -> dict[str, float | int | str]:
+    if args.metric != PERPLEXITY and args.words is not None:
+        raise UserError(f"--words is for --metric perplexity, not {args.metric}")
     if args.metric == PERPLEXITY:
+        if args.references is not None or args.hypotheses is not None:
+            raise UserError("--metric perplexity takes the LOG of fairseq-eval-lm alone")
+        if args.words is not None and args.words < 1:
+            raise UserError(f"--words must be at least 1, not {args.words}")
         if args.log is None:
             raise UserError("--metric perplexity wants the LOG of fairseq-eval-lm")
         log = read_eval_lm_log(args.log)

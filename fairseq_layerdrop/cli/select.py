@@ -54,8 +54,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="plan or ladder to write, a .json file")
     parser.add_argument(
         "--keep", type=_keep, default={}, metavar="encoder=N,decoder=M",
-        help="number of layers to keep of each stack named (of sub-layers, for methods that remove these); a stack that "
-        "isn't named stays whole. Without this and --keep-total a ladder is written, down to one layer",
+        help="number of layers to keep of each stack named (of sub-layers, for methods that remove these); a stack "
+        "that isn't named stays whole. Without this and --keep-total a ladder is written, down to one layer",
     )  # fmt: skip
     parser.add_argument("--keep-total", type=int, metavar="N", help="number to keep of all stacks together")
     parser.add_argument(

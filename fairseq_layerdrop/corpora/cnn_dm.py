@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .subwords import write_pairs
-from .text import CorpusError, add_items_argument, read_lines
+from .text import CorpusError, add_items_argument, check_folder, read_lines
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 HIGHLIGHT = "@highlight"
@@ -38,7 +38,7 @@ def read_story(path: Path) -> tuple[str, list[str]]:
     article: list[str] = []
     highlights: list[str] = []
     is_highlight = False
-    for line in filter(None, (line.strip() for line in path.read_text(encoding="utf-8").splitlines())):
+    for line in filter(None, (line.strip() for line in path.read_bytes().decode("utf-8").split("\n"))):
         if line == HIGHLIGHT:
             is_highlight = True
         else:
@@ -95,9 +95,13 @@ def main() -> None:
     add_items_argument(parser)
     args = parser.parse_args()
 
+    check_folder(args.raw, "cnn/stories, dailymail/stories and url_lists, or train.jsonl, valid.jsonl and test.jsonl")
+    if args.words < 1:
+        raise CorpusError(f"--words must be at least 1, not {args.words}")
+    in_lines = any(args.raw.glob("*.jsonl"))
+
     def items(split):
-        path = args.raw / f"{split}.jsonl"
-        found = read_jsonl(path) if path.is_file() else read_stories(args.raw, split)
+        found = read_jsonl(args.raw / f"{split}.jsonl") if in_lines else read_stories(args.raw, split)
         return itertools.islice(found, args.items)
 
     def pairs(split, sentence_end):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .subwords import write_pairs
-from .text import CorpusError, add_items_argument
+from .text import CorpusError, add_items_argument, check_folder
 
 SPLITS = ("train", "valid", "test")
 FIELDS = ("question", "document", "answer")
@@ -36,7 +36,7 @@ def read_items(path: Path) -> Iterator[dict[str, str]]:
         CorpusError: the file is missing or broken, or an item lacks a field.
     """
     if not path.is_file():
-        raise CorpusError(f"no such file: {path}")
+        raise CorpusError(f"no such file: {path} (nor explainlikeimfive_{path.name})")
     try:
         items = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the masked words (default: %(default)s)")
     add_items_argument(parser)
     args = parser.parse_args()
+    check_folder(args.raw, "explainlikeimfive_train.json, … or train.json, valid.json and test.json")
     paths = {}
     for split in SPLITS:
         official = args.raw / f"explainlikeimfive_{split}.json"

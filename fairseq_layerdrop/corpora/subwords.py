@@ -95,4 +95,6 @@ def write_pairs(
                 for file in references:
                     file.writelines(f"{line}\n" for _, line in batch)
                 count += len(batch)
+        if count == 0:
+            raise CorpusError(f"the {split} set is empty")
         print(f"{split}: {count:,} pairs")

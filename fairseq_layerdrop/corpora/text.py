@@ -36,6 +36,16 @@ def read_lines(path: Path) -> Iterator[str]:
         raise CorpusError(f"{path}, after line {done}: broken or incomplete gzip file") from error
 
 
+def check_folder(raw: Path, wanted: str) -> None:
+    """Check that the raw data has a folder.
+
+    Raises:
+        CorpusError: it has none; the message says what should be in it.
+    """
+    if not raw.is_dir():
+        raise CorpusError(f"no such folder: {raw}; it should hold {wanted}")
+
+
 def add_items_argument(parser) -> None:
     """``--items N``, for trying a recipe out."""
     parser.add_argument("--items", type=int, metavar="N", help="read the first N items of each split at most")

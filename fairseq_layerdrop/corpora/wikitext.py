@@ -4,7 +4,7 @@
 wiki.test.tokens, as in the official archives, or train.txt, valid.txt and test.txt, each perhaps with ``.gz``; it
 writes OUT/train, valid and test. With ``--pieces N`` it trains SentencePiece BPE on the training text and writes
 pieces, the model (``spm.model``), and in ``words.json`` the number of words and line ends of each split, for
-perplexities by word.
+perplexities by word. Files with the official names must have the official numbers of words and line ends.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from .subwords import in_pieces, train_bpe
 from .text import CorpusError, add_items_argument, read_lines, write_lines
 
 SPLITS = ("train", "valid", "test")
+# Words and line ends of the official files; WikiText-2 and WikiText-103 share valid and test.
+OFFICIAL = {"train": (2_088_628, 103_227_021), "valid": (217_646,), "test": (245_569,)}
 
 
 def find_split(raw: Path, split: str) -> Path:
@@ -44,14 +46,18 @@ def main() -> None:
     def lines(split):
         return itertools.islice(read_lines(paths[split]), args.items)
 
+    words = {split: sum(len(line.split()) + 1 for line in lines(split)) for split in SPLITS}
+    for split, count in words.items():
+        official = paths[split].name == f"wiki.{split}.tokens" and args.items is None
+        if count == 0 or (official and count not in OFFICIAL[split]):
+            right = f", not {' or '.join(f'{number:,}' for number in OFFICIAL[split])}" if official else ""
+            raise CorpusError(f"{paths[split]} has {count:,} words and line ends{right}; it is not whole")
     if args.pieces is None:
         for split in SPLITS:
             write_lines(args.out / split, lines(split))
         return
     bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
-    words = {}
     for split in SPLITS:
-        words[split] = sum(len(line.split()) + 1 for line in lines(split))
         write_lines(args.out / split, in_pieces(bpe, lines(split)))
     (args.out / "words.json").write_text(json.dumps(words, indent=1) + "\n")
 

@@ -78,7 +78,9 @@ def unpack(archive: Path, out: Path) -> None:
                         shutil.copyfileobj(source, target)
                     wanted.remove(name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise CorpusError(f"{archive}: broken or incomplete archive ({error})") from error
+        raise CorpusError(
+            f"{archive}: broken or incomplete archive ({str(error).splitlines()[0]}); remove it, to download it anew"
+        ) from error
     if wanted:
         raise CorpusError(f"{archive} has no {sorted(wanted)[0]}; is it Google's wmt16_en_de.tar.gz?")
 

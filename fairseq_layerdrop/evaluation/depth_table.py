@@ -1,8 +1,8 @@
 """Quality and time at each depth, of several models: a table and a picture from logs.
 
-``python -m fairseq_layerdrop.evaluation.depth_table --metric METRIC --out OUT DIR …`` takes for each model a folder of
-logs of fairseq-generate (or of fairseq-eval-lm, for perplexity), one a pruned depth, and writes OUT.json, OUT.md and
-OUT.png. A folder's name is its model's. ``--paper`` sets published values below.
+``python -m fairseq_layerdrop.evaluation.depth_table --metric METRIC --out OUT LOGS …`` takes logs of fairseq-generate
+(or of fairseq-eval-lm, for perplexity), one a model and pruned depth, or folders of them, and writes OUT.json, OUT.md
+and OUT.png. A log's folder has its model's name. ``--paper`` sets published values below.
 """
 
 import argparse
@@ -64,16 +64,18 @@ def _score_log(path: Path, metric: str, references: list[str] | None, words: int
         scores = text_scores(metric, log.tokenised if TEXT_METRICS[metric] else log.hypotheses, wanted)
     if log.kept is None:
         raise LogError(f"{path} is of a run without --prune-layers")
+    if log.skipped:
+        raise LogError(f"{path}: {log.skipped} samples were too long and left out; allow longer ones")
     return log, scores
 
 
 def measure(
-    folders: list[Path], metric: str, references: list[str] | None = None, words: int | None = None
+    logs: list[Path], metric: str, references: list[str] | None = None, words: int | None = None
 ) -> tuple[list[Row], str]:
-    """The rows of all logs in *folders*, deepest first, and the metric's signature.
+    """The rows of all *logs*, deepest first, and the metric's signature.
 
     Args:
-        folders: one a model.
+        logs: logs, in folders with the names of their models, or such folders.
         metric: one of :data:`~.metrics.TEXT_METRICS`, or perplexity.
         references: a line each; by default those in the logs.
         words: number of words of the text, for perplexity by word.
@@ -82,14 +84,14 @@ def measure(
         LogError: a folder has no logs, or a log isn't of a pruned, finished run over all references.
     """
     rows, signature = [], ""
-    for folder in folders:
-        paths = sorted(folder.glob("*.log"))
+    for given in logs:
+        paths = sorted(given.glob("*.log")) if given.is_dir() else [given]
         if not paths:
-            raise LogError(f"no logs in {folder}")
+            raise LogError(f"no logs in {given}")
         for path in paths:
             log, scores = _score_log(path, metric, references, words)
             signature = scores.signature
-            rows.append(Row(folder.name, log.kept, log.parameters, scores.values, log.seconds))
+            rows.append(Row(path.resolve().parent.name, log.kept, log.parameters, scores.values, log.seconds))
     return sorted(rows, key=lambda row: -row.parameters), signature
 
 
@@ -106,8 +108,8 @@ def kept_layers(row: Row, stacks: list[str]) -> int:
     return sum(row.depths[stack][0] for stack in stacks)
 
 
-def to_markdown(rows: list[Row], signature: str, paper: dict | None = None) -> str:
-    """A Markdown table with one line a depth and the models side by side.
+def to_markdown(rows: list[Row], signature: str, paper: dict | None = None, title: str = "") -> str:
+    """A Markdown table with one line a depth and the models side by side, under its title.
 
     Args:
         rows: what was measured.
@@ -120,7 +122,8 @@ def to_markdown(rows: list[Row], signature: str, paper: dict | None = None) -> s
     def cell(scores) -> str:
         return " / ".join(f"{scores[name]:.1f}" if name in scores else "-" for name in names)
 
-    lines = [
+    lines = [title, ""] if title else []
+    lines += [
         "| kept | parameters | " + " | ".join(f"{model}: {' / '.join(names)} | seconds" for model in models) + " |",
         "|---|---:|" + "---:|---:|" * len(models),
     ]
@@ -168,20 +171,30 @@ def draw(rows: list[Row], title: str, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("logs", type=Path, nargs="+", metavar="LOGS", help="logs, or folders of logs")
     parser.add_argument("--metric", choices=[*TEXT_METRICS, PERPLEXITY], default="sacrebleu")
     parser.add_argument("--reference", type=Path, help="references, one a line; default: those in the logs")
     parser.add_argument("--words", type=int, help="number of words in the text, for perplexity by word")
     parser.add_argument("--paper", type=Path, help="JSON file with published values")
     parser.add_argument("--out", type=Path, required=True, help="where to write: OUT.json, OUT.md, OUT.png")
-    parser.add_argument("--title", default="", help="title of the picture")
+    parser.add_argument("--title", default="", help="title of the table and the picture")
     args = parser.parse_args()
-    references = args.reference and args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    references = None
+    if args.reference:
+        if not args.reference.is_file():
+            raise LogError(f"no such file: {args.reference}")
+        references = args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     paper = args.paper and json.loads(args.paper.read_text(encoding="utf-8"))
-    rows, signature = measure(args.folders, args.metric, references, args.words)
-    table = to_markdown(rows, signature, paper)
+    rows, signature = measure(args.logs, args.metric, references, args.words)
+    table = to_markdown(rows, signature, paper, args.title)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"metric": args.metric, "signature": signature, "rows": [asdict(row) for row in rows], "paper": paper}
+    result = {
+        "title": args.title,
+        "metric": args.metric,
+        "signature": signature,
+        "rows": [asdict(row) for row in rows],
+        "paper": paper,
+    }
     Path(f"{args.out}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     Path(f"{args.out}.md").write_text(table, encoding="utf-8")
     draw(rows, args.title, Path(f"{args.out}.png"))

@@ -11,6 +11,7 @@ _REFERENCE = re.compile(r"T-(\d+)\t(.*)")
 _TRANSLATED = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
 _EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.]+)s")
 _LOSS = re.compile(r"Loss \(base 2\): ([\d.]+)")
+_SKIPPED = re.compile(r"([\d,]+) samples have invalid sizes and will be skipped")
 _PRUNED = re.compile(r"pruned layers: kept (.*); ([\d,]+) parameters before, ([\d,]+) after")
 
 
@@ -30,6 +31,7 @@ class GenerationLog:
         tokens: number of tokens generated.
         kept: the plan in words, where ``--prune-layers`` was given.
         parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        skipped: number of samples that fairseq left out for their length.
     """
 
     hypotheses: list[str]
@@ -39,6 +41,7 @@ class GenerationLog:
     tokens: int
     kept: str | None
     parameters: int | None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class LanguageModelLog:
         seconds: time spent on them, without loading.
         kept: the plan in words, where ``--prune-layers`` was given.
         parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        skipped: number of samples that fairseq left out for their length.
     """
 
     bits_per_token: float
@@ -58,6 +62,7 @@ class LanguageModelLog:
     seconds: float
     kept: str | None
     parameters: int | None
+    skipped: int = 0
 
 
 def _whole(text: str) -> int:
@@ -67,7 +72,15 @@ def _whole(text: str) -> int:
 def _read(path: Path, errors: str = "strict") -> str:
     if not path.is_file():
         raise LogError(f"no such log: {path}")
-    return path.read_bytes().decode("utf-8", errors)
+    try:
+        return path.read_bytes().decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise LogError(f"{path} is not UTF-8") from error
+
+
+def _skipped(text: str) -> int:
+    skipped = _SKIPPED.search(text)
+    return _whole(skipped[1]) if skipped else 0
 
 
 def _pruned(text: str) -> tuple[str | None, int | None]:
@@ -107,6 +120,7 @@ def read_generation_log(path) -> GenerationLog:
         tokens=_whole(timing[2]),
         kept=kept,
         parameters=parameters,
+        skipped=_skipped(text),
     )
 
 
@@ -121,4 +135,4 @@ def read_eval_lm_log(path) -> LanguageModelLog:
     loss, evaluated = _LOSS.search(text), _EVALUATED.search(text)
     if not loss or not evaluated:
         raise LogError(f"{path} is no log of a finished fairseq-eval-lm")
-    return LanguageModelLog(float(loss[1]), _whole(evaluated[1]), float(evaluated[2]), *_pruned(text))
+    return LanguageModelLog(float(loss[1]), _whole(evaluated[1]), float(evaluated[2]), *_pruned(text), _skipped(text))

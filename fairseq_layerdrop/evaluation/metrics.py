@@ -1,6 +1,7 @@
 """Scores by the names that ``fairseq-layerdrop score`` and the tables use."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from .bleu import detokenised_bleu, tokenised_bleu
 
@@ -33,7 +34,10 @@ def text_scores(metric: str, hypotheses: list[str], references: list[str]) -> Sc
 
         if metric == "rouge":
             return Scores(summary_rouge(hypotheses, references), "rouge-score, F1, Porter stems")
-        return Scores(answer_rouge(hypotheses, references), "rouge-score, F1, Porter stems of words between spaces")
+        return Scores(
+            answer_rouge(hypotheses, references),
+            f"rouge {version('rouge')}, mean F, Porter stems of words between spaces",
+        )
     if metric == "sacrebleu":
         bleu = detokenised_bleu(hypotheses, references)
     else:

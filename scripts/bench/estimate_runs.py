@@ -8,8 +8,9 @@ Counted: the floating point operations of a pass forward and back over a micro-b
 precision, and the bytes that autograd keeps. LayerDrop's skipped layers are left out of the operations on average, and
 of the memory not at all. Hours are operations over --tflops x --utilisation; both are assumptions, not measurements.
 
-Measured: the same passes on the device, with the optimizer, by the clock (median of --steps), and the peak of allocated
-memory on a GPU. Either way hours are updates x accumulations x time, without validation, loading and communication.
+Measured: the same passes on the device by the clock, and the optimizer's step (medians of --steps), and the peak of
+allocated memory on a GPU. Either way hours are updates x (accumulations x pass + step), without validation, loading and
+communication.
 """
 
 import argparse
@@ -147,7 +148,7 @@ def kept_bytes(model, shape) -> int:
 
 
 def counted(config, symbols, shapes, args):
-    """Seconds a micro-batch, bytes, and operations, by counting."""
+    """Seconds a micro-batch and of a step (0: it is left out), bytes, and operations, by counting."""
     with torch.device("meta"):
         model = model_of(config, symbols).half().to("meta")
     rates = [stack.rates for stack in stacks_of(model)]
@@ -170,34 +171,43 @@ def counted(config, symbols, shapes, args):
     parameters = sum(parameter.numel() for parameter in model.parameters())
     state = parameters * (2 + 2 + 4 + 4 + OPTIMIZER[config["optimizer"]["_name"]])
     flops = sum(count * share for count, (_, share) in zip(expected, shapes, strict=True))
-    return flops / (args.tflops * 1e12 * args.utilisation), state + max(kept_bytes(model, s) for s, _ in shapes), flops
+    seconds = flops / (args.tflops * 1e12 * args.utilisation)
+    return seconds, 0.0, state + max(kept_bytes(model, shape) for shape, _ in shapes), flops
 
 
 def measured(config, symbols, shapes, args):
-    """Seconds a micro-batch and bytes, by running some."""
+    """Seconds a micro-batch, seconds an optimizer's step, and bytes, by running some."""
     half = args.device == "cuda" and config["common"].get("fp16", False)
     torch.manual_seed(1)
     model = model_of(config, symbols).to(args.device, torch.half if half else torch.float)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-9, eps=1e-4, fused=args.device == "cuda")
-    seconds = 0.0
-    for shape, share in shapes:
+    copies = [parameter.detach().float().clone().requires_grad_() for parameter in model.parameters()]
+    make = torch.optim.Adam if config["optimizer"]["_name"] == "adam" else torch.optim.SGD
+    optimizer = make(copies, lr=1e-9, **({} if make is torch.optim.Adam else {"momentum": 0.99, "nesterov": True}))
+    for copied in copies:
+        copied.grad = torch.zeros_like(copied)
+
+    def clock(run):
         times = []
         for step in range(args.steps + 2):
-            model.set_num_updates(step)
             start = time.perf_counter()
-            forward(model, shape, args.device).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            run(step)
             if args.device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
-        seconds += share * statistics.median(times[2:])
+        return statistics.median(times[2:])
+
+    def one_pass(step, shape):
+        model.set_num_updates(step)
+        forward(model, shape, args.device).backward()
+        model.zero_grad()
+
+    step_seconds = clock(lambda step: optimizer.step())
+    seconds = sum(share * clock(lambda step, shape=shape: one_pass(step, shape)) for shape, share in shapes)
     peak = None
     if args.device == "cuda":
-        copies = sum(parameter.numel() for parameter in model.parameters()) * 12  # float32 weights, gradients, state
-        peak = torch.cuda.max_memory_allocated() + copies
+        peak = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-    return seconds, peak, None
+    return seconds, step_seconds, peak, None
 
 
 def estimate(path, args) -> dict:
@@ -205,7 +215,7 @@ def estimate(path, args) -> dict:
     benchmark = path.parent.name
     symbols, lengths = DATA[benchmark]
     shapes = shapes_of(config, lengths)
-    seconds, peak, flops = (counted if args.device == "counted" else measured)(config, symbols, shapes, args)
+    seconds, step, peak, flops = (counted if args.device == "counted" else measured)(config, symbols, shapes, args)
     accumulations = config["optimization"].get("update_freq", [1])[0]
     devices = config.get("distributed_training", {}).get("distributed_world_size", 1)
     updates = args.updates or config["optimization"].get("max_update")
@@ -216,7 +226,8 @@ def estimate(path, args) -> dict:
         "devices": devices,
         "updates": updates,
         "seconds_a_micro_batch": seconds,
-        "hours": updates and updates * accumulations * seconds / 3600,
+        "seconds_a_step": step,
+        "hours": updates and updates * (accumulations * seconds + step) / 3600,
         "gigabytes": peak and peak / 1e9,
         "teraflops_a_micro_batch": flops and flops / 1e12,
     }

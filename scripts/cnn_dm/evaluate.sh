@@ -12,13 +12,12 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
+trained 0 "$@"
 lengths=(--beam 5 --min-len "${MIN_LEN:-50}" --max-len-b 200)
-[ -z "$SMOKE" ] || lengths=(--beam 2 --min-len 5 --max-len-b 20)
-rm -rf "$out/logs"
+[ -z "$SMOKE" ] || lengths=(--beam 2 --min-len "${MIN_LEN:-5}" --max-len-b 20)
 for name in "${names[@]}"; do
-    case $name in *_8) depths="8 6 4 2" ;; *) depths="6 4 3 2" ;; esac
-    [ -z "$SMOKE" ] || depths="6 3"
+    case $name in *_8) depths="8 4 6 2" ;; *) depths="6 3 4 2" ;; esac
+    [ -z "$SMOKE" ] || depths=${depths:0:3}
     for depth in ${DEPTHS:-$depths}; do
         evaluate fairseq-generate "$name" checkpoint_best.pt "decoder=keep:$depth@every_other" --task layerdrop_summarization \
             --truncate-source --max-source-positions 1024 --max-target-positions 1024 "${lengths[@]}" --no-repeat-ngram-size 3 \

@@ -11,11 +11,10 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
+trained 0 "$@"
 depths=${DEPTHS:-6 4 3 2}
 lengths=(--beam 5 --min-len 150 --max-len-b 200)
 [ -z "$SMOKE" ] || { depths=${DEPTHS:-6 3} lengths=(--beam 2 --min-len 15 --max-len-b 20); }
-rm -rf "$out/logs"
 for name in "${names[@]}"; do
     for depth in $depths; do
         evaluate fairseq-generate "$name" checkpoint_best.pt "decoder=keep:$depth@every_other" --task layerdrop_question_answering \

@@ -7,8 +7,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
-rm -rf "$out/logs"
+trained 0 "$@"
 for name in "${names[@]}"; do
     for spec in decoder=keep:{6,4,3,2}@every_other keep:3@every_other; do
         evaluate fairseq-generate "$name" checkpoint_best.pt "$spec" --task layerdrop_translation \

@@ -12,17 +12,16 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
-block=3072 context=2560
-[ -z "$SMOKE" ] || { block=64 context=32; }
-rm -rf "$out/logs"
+trained 0 "$@"
+blocks=(--sample-break-mode complete --tokens-per-sample 3072 --max-tokens 3072 --context-window 2560)
+[ -z "$SMOKE" ] || blocks=(--sample-break-mode none --tokens-per-sample 64 --max-tokens 2048 --context-window 32)
 for name in "${names[@]}"; do
-    case $name in *_40) depths="40 30 20 10" ;; *) depths="16 12 8 4" ;; esac
-    [ -z "$SMOKE" ] || depths="16 8"
+    case $name in *_40) depths="40 20 30 10" ;; *) depths="16 8 12 4" ;; esac
+    [ -z "$SMOKE" ] || depths=${depths:0:5}
     for depth in ${DEPTHS:-$depths}; do
         evaluate fairseq-eval-lm "$name" checkpoint_best.pt "keep:$depth@every_other" --task layerdrop_language_modeling \
-            --gen-subset "${SUBSET:-test}" --sample-break-mode complete --tokens-per-sample "$block" --max-tokens "$block" \
-            --context-window "$context" --softmax-batch 1024
+            --gen-subset "${SUBSET:-test}" "${blocks[@]}" --softmax-batch 1024
     done
 done
+[ "${SUBSET:-test}" = test ] || paper= # its Table 2 is of test
 table "Wikitext-103, ${SUBSET:-test}" --metric perplexity

@@ -10,9 +10,8 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
+trained 0 "$@"
 words=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["test"])' "$out/text/words.json")
-rm -rf "$out/logs"
 for name in "${names[@]}"; do
     for depth in 12 10 8 6 4 3; do
         evaluate fairseq-eval-lm "$name" checkpoint_best.pt "keep:$depth@every_other" --task layerdrop_language_modeling \

@@ -12,20 +12,18 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
-trained "$@"
-depths=${DEPTHS:-6 4 3 2}
-beam=8 average=10
-[ -z "$SMOKE" ] || { beam=2 average=2 depths=${DEPTHS:-6 3}; }
+depths=${DEPTHS:-6 4 3 2} beam=8 epochs=${AVERAGE:-10}
+[ -z "$SMOKE" ] || { depths=${DEPTHS:-6 3} beam=2 epochs=${AVERAGE:-2}; }
+trained "$epochs" "$@"
 if [ -f "$out/text/spm.model" ]; then
     bpe=sentencepiece scoring=(--metric sacrebleu --reference "$out/text/reference.de")
 else
     bpe=subword_nmt scoring=(--metric compound-bleu)
 fi
-rm -rf "$out/logs"
 for name in "${names[@]}"; do
-    average "$name" "${AVERAGE:-$average}"
+    average "$name" "$epochs"
     for depth in $depths; do
-        evaluate fairseq-generate "$name" checkpoint_average.pt "decoder=keep:$depth@every_other" --task layerdrop_translation \
+        evaluate fairseq-generate "$name" "$checkpoint" "decoder=keep:$depth@every_other" --task layerdrop_translation \
             --beam "$beam" --lenpen 0.6 --max-len-a 1 --max-len-b 50 --max-tokens 4000 --remove-bpe "$bpe" ${SMOKE:+--max-len-b 10}
     done
 done

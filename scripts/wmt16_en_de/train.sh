@@ -11,7 +11,8 @@ source "$(dirname "$0")/../recipe.sh"
 default=layerdrop_6_6
 smoke=(
     model.{en,de}coder_embed_dim=64 model.{en,de}coder_ffn_embed_dim=128 model.{en,de}coder_attention_heads=4
-    dataset.max_tokens=2000 optimization.update_freq='[1]' distributed_training.distributed_world_size=1 dataset.required_batch_size_multiple=1
+    dataset.max_tokens=1000 optimization.update_freq='[2]' distributed_training.distributed_world_size=1
+    dataset.required_batch_size_multiple=1
     optimization.max_epoch=3 lr_scheduler.warmup_updates=20 lr_scheduler.lr_period_updates=200
 )
 train "$@"

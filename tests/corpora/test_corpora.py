@@ -108,7 +108,7 @@ def lines_of(path):
 
 
 class TestWikitext:
-    def raw(self, folder, names=("wiki.{}.tokens",) * 3):
+    def raw(self, folder, names=("{}.txt",) * 3):
         for split, name in zip(("train", "valid", "test"), names):
             text = f" \n = {split} = \n \n the <unk> cat sat on @-@ the mat . \n" * 50
             path = folder / name.format(split)
@@ -119,7 +119,7 @@ class TestWikitext:
         self.raw(tmp_path)
         run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, tmp_path / "text")
         for split in ("train", "valid", "test"):
-            assert (tmp_path / "text" / split).read_bytes() == (tmp_path / f"wiki.{split}.tokens").read_bytes()
+            assert (tmp_path / "text" / split).read_bytes() == (tmp_path / f"{split}.txt").read_bytes()
 
     def test_pieces(self, tmp_path):
         self.raw(tmp_path, ("{}.txt.gz", "{}.txt", "{}.txt"))
@@ -145,6 +145,14 @@ class TestWikitext:
             (
                 lambda folder: (folder / "train.txt.gz").write_bytes((folder / "train.txt.gz").read_bytes()[:60]),
                 "train.txt.gz, after line .*: broken or incomplete gzip file",
+            ),
+            (
+                lambda folder: (folder / "test.txt").write_text(""),
+                "test.txt has 0 words and line ends; it is not whole",
+            ),
+            (
+                lambda folder: (folder / "test.txt").rename(folder / "wiki.test.tokens"),
+                "wiki.test.tokens has 800 words and line ends, not 245,569; it is not whole",
             ),
         ],
     )

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from fairseq.scoring.bleu import BleuConfig, Scorer
+from rouge import Rouge
 from rouge_score.rouge_scorer import RougeScorer
 
 from fairseq_layerdrop.evaluation import Perplexity, detokenised_bleu, read_generation_log, tokenised_bleu
@@ -72,13 +73,28 @@ class TestRouge:
         assert in_sentences("") == ""
 
     def test_answers_by_hand(self):
-        """Three of four words match once stemmed; punctuation is part of a word, as in ELI5's own scoring."""
-        assert answer_rouge(["cats were running fast"], ["the cat was run fast"]) == {
-            "rouge1": pytest.approx(100 * 2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5)),
-            "rouge2": pytest.approx(100 * 2 * (1 / 3) * (1 / 4) / (1 / 3 + 1 / 4)),
-            "rougeL": pytest.approx(100 * 2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5)),
-        }
-        assert answer_rouge(["fast."], ["fast"])["rouge1"] == 0
+        """Three of four words match once stemmed; n-grams count once, however often they stand there."""
+        scores = answer_rouge(["cats were running fast"], ["the cat was run fast"])
+        assert scores["rouge1"] == pytest.approx(100 * 2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5))
+        assert scores["rouge2"] == pytest.approx(100 * 2 * (1 / 3) * (1 / 4) / (1 / 3 + 1 / 4))
+        assert answer_rouge(["a a a b"], ["a b"])["rouge1"] == pytest.approx(100)
+        assert answer_rouge(["fast,"], ["fast"])["rouge1"] == answer_rouge([""], ["fast"])["rouge1"] == 0
+
+    def test_answers_are_the_authors_package(self):
+        stemmed = ["the old bridg fell on monday . nobodi wa hurt .", "the bridg fell monday . no one hurt ."]
+        [expected] = Rouge().get_scores(*stemmed)
+        ours = answer_rouge(
+            ["The old bridge fell on Monday . Nobody was hurt ."], ["The bridge fell Monday . No one hurt ."]
+        )
+        assert ours == {
+            name.replace("-", "").replace("l", "L"): pytest.approx(100 * scores["f"])
+            for name, scores in expected.items()
+        }  # fmt: skip
+
+    def test_long_answers(self):
+        assert answer_rouge([" ".join(map(str, range(900)))], [" ".join(map(str, range(900)))])[
+            "rougeL"
+        ] == pytest.approx(100)
 
     @pytest.mark.skipif(not CNN_DM.is_file(), reason="the CNN/DailyMail articles are not here")
     def test_real_summaries(self):
