@@ -75,6 +75,4 @@ class TestMulti30k:
         assert "bash scripts/multi30k/prepare.sh" in script(
             "multi30k/train.sh", "baseline", OUT=tmp_path, check=False
         ).stderr  # fmt: skip
-        assert (
-            "bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr
-        )
+        assert "bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr

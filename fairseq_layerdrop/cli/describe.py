@@ -1,16 +1,16 @@
-"""``fairseq-layerdrop describe CKPT`` or ``describe PLAN.json``."""
+"""``fairseq-layerdrop describe CKPT``, ``describe PLAN.json`` or ``describe LADDER.json``."""
 
 import json
 from itertools import groupby
 
-from ..plan import format_layers, plan_to_dict, read_plan
+from ..plan import LADDER_FORMAT, format_layers, plan_to_dict, read_format, read_ladder, read_plan, unit_name
 from ..surgery import describe, history_in_words, load_checkpoint
 
 HELP = "show a checkpoint's architecture, layers, parameters, LayerDrop rates and how it was pruned"
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt) or a plan file (.json)")
+    parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt), a plan or a ladder (.json)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -29,9 +29,22 @@ def _run_plan(args) -> None:
         print(f"{label:12}{value}")
 
 
+def _run_ladder(args) -> None:
+    read = read_ladder(args.checkpoint)
+    removals = [{"drop": unit_name(unit), "score": score} for unit, score in zip(read.removals, read.scores)]
+    if args.json:
+        print(json.dumps({"removals": removals, "origin": dict(read.origin)}, indent=2))
+        return
+    for number, removal in enumerate(removals, start=1):
+        score = "" if removal["score"] is None else f"{removal['score']:.6g}"
+        print(f"{'drop ' + str(number):12}{removal['drop']:24}{score}")
+    for label, value in read.origin.items():
+        print(f"{label:12}{value}")
+
+
 def run(args) -> None:
     if args.checkpoint.endswith(".json"):
-        _run_plan(args)
+        (_run_ladder if read_format(args.checkpoint) == LADDER_FORMAT else _run_plan)(args)
         return
     description = describe(load_checkpoint(args.checkpoint))
     if args.json:

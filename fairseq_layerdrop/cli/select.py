@@ -1,9 +1,10 @@
 """``fairseq-layerdrop select DATA --path CKPT --method METHOD``."""
 
 import argparse
-import math
+import logging
 import re
 import time
+import warnings
 from pathlib import Path
 
 from fairseq.dataclass.configs import GenerationConfig
@@ -28,6 +29,16 @@ from ..selection import (
 )
 from ..selection.calibration import batches, data_fingerprint, load
 from ..version import __version__
+
+# What only some methods know: option -> those methods.
+OPTIONS = {
+    "threshold": ("contribution",),
+    "protect_share": ("finercut",),
+    "max_plans": ("search",),
+    "beam_width": ("search",),
+    "unit": ("search",),
+}
+DEFAULTS = {"protect_share": 0.4, "max_plans": 5000, "beam_width": 8}
 
 HELP = "choose by data which layers or sub-layers to keep, and write a plan or a ladder for --prune-layers"
 GENERATED = ("bleu", "rouge")
@@ -61,18 +72,18 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--stacks", choices=(*STACKS, "both"), default="both", help="where --keep-total or a ladder may remove"
     )
-    parser.add_argument("--unit", choices=("layer", "sublayer"), default="layer", help="what search removes")
+    parser.add_argument("--unit", choices=("layer", "sublayer"), help="what search removes (default: layer)")
     parser.add_argument(
         "--metric", help="of finercut: js, js-reversed, kl, angular, norm; of search: loss, bleu, rouge"
     )
     parser.add_argument("--protect-first", type=int, metavar="N", help="never remove the first N layers of a stack")
     parser.add_argument("--protect-last", type=int, metavar="N", help="nor the last N (taylor: 4 and 2, sleb: 1 and 1)")
-    parser.add_argument("--protect-share", type=float, default=0.4, metavar="X", help="of finercut (default: 0.4)")
+    parser.add_argument("--protect-share", type=float, metavar="X", help="of finercut (default: 0.4)")
     parser.add_argument(
         "--threshold", type=float, metavar="X", help="of contribution: remove layers with a cosine above"
     )
-    parser.add_argument("--max-plans", type=int, default=5000, metavar="N", help="search all plans up to so many")
-    parser.add_argument("--beam-width", type=int, default=8, metavar="N", help="of the search beyond that")
+    parser.add_argument("--max-plans", type=int, metavar="N", help="search all plans up to so many (default: 5000)")
+    parser.add_argument("--beam-width", type=int, metavar="N", help="of the search beyond that (default: 8)")
     parser.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
     parser.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
@@ -95,11 +106,34 @@ def _metric(args) -> str | None:
     return args.metric or (known[0] if known else None)
 
 
+def _options(args, metric: str | None) -> dict:
+    """What the method is told beside its question.
+
+    Raises:
+        UserError: an option is of another method.
+    """
+    for name, methods in OPTIONS.items():
+        if getattr(args, name) is not None and args.method not in methods:
+            raise UserError(f"--{name.replace('_', '-')} is for {' and '.join(methods)}, not {args.method}")
+    if metric not in GENERATED:
+        generation = {name: field.default for name, field in GenerationConfig.__dataclass_fields__.items()}
+        changed = [name for name, default in generation.items() if getattr(args, name, default) != default]
+        if changed or args.remove_bpe is not None:
+            name = changed[0] if changed else "remove_bpe"
+            raise UserError(f"--{name.replace('_', '-')} is for search --metric bleu or rouge, which generate")
+    if min(value for value in (args.max_plans, args.beam_width, args.sentences, 1) if value is not None) < 1:
+        raise UserError("--max-plans, --beam-width and --sentences must be at least 1")
+    given = {name: getattr(args, name) for name in ("threshold", *DEFAULTS)}
+    return {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
+
+
 def _budget(args, engine: Engine, sublayers: bool, ends: tuple[int, int]) -> Budget:
     if args.keep and (args.keep_total is not None or args.stacks != "both"):
         raise UserError("--keep says which stacks it is about; leave out --keep-total and --stacks")
     units = engine.units(sublayers)
     stacks = tuple(args.keep) or (tuple(engine.structure) if args.stacks == "both" else (args.stacks,))
+    if min(value or 0 for value in (args.protect_first, args.protect_last)) < 0:
+        raise UserError("--protect-first and --protect-last must be at least 0")
     first, last = (
         default if given is None else given
         for given, default in zip((args.protect_first, args.protect_last), ends, strict=True)
@@ -109,9 +143,12 @@ def _budget(args, engine: Engine, sublayers: bool, ends: tuple[int, int]) -> Bud
 
 def run(args) -> None:
     started = time.perf_counter()
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
     method, sublayers, ends = METHODS[args.method]
     sublayers = args.unit == "sublayer" if sublayers is None else sublayers
     metric = _metric(args)
+    options = _options(args, metric)
     output = Path(args.output)
     processes = Processes()
     if output.suffix != ".json":
@@ -147,7 +184,6 @@ def run(args) -> None:
             total = count if measure.by == "tokens" else sum(len(sample["target"]) for sample in samples)
         return Scorer(runner, sublayers, measure, total, log, processes, name)
 
-    options = {name: getattr(args, name) for name in ("threshold", "protect_share", "max_plans", "beam_width")}
     answer = method(Question(engine, budget, loaded.pad, loaded.criterion, scorer, metric, options))
     if not answer.removals:
         raise UserError(f"{args.method} would remove nothing")
@@ -159,11 +195,8 @@ def run(args) -> None:
             "version": __version__,
         }  # fmt: skip
         _write(output, budget, answer, engine, origin)
-        told = engine.evaluations
-        print(
-            f"wrote {output}: {args.method} on {count:,} tokens of {args.gen_subset}, "
-            f"{math.ceil(told):,} {budget.what} run, {seconds:.1f} s"
-        )
+        ran = f"{engine.evaluations:,.0f} {budget.what} run, " if engine.evaluations else ""
+        print(f"wrote {output}: {args.method} on {count:,} tokens of {args.gen_subset}, {ran}{seconds:.1f} s")
 
 
 def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin: dict) -> None:
@@ -175,5 +208,7 @@ def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin:
     else:
         plan = answer.plan(engine.structure)
         write_plan(plan, output, origin)
-        print(f"keep {plan}" + ("" if answer.score is None else f", score {answer.score:.6g}"))
+        metric = origin["metric"]
+        score = "" if answer.score is None else f", {metric} {abs(answer.score):.6g}"
+        print(f"keep {plan}{score}")
         print(f"use: --prune-layers {output}")

@@ -8,10 +8,21 @@ from .files import write_atomically
 from .grammar import Choice, PruneSpec, drop_spec, parse
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
 from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure, format_layers, transformer_structure
-from .plan_file import PlanFile, plan_from_dict, plan_to_dict, read_ladder, read_plan, write_ladder, write_plan
+from .plan_file import (
+    LADDER_FORMAT,
+    PlanFile,
+    plan_from_dict,
+    plan_to_dict,
+    read_format,
+    read_ladder,
+    read_plan,
+    write_ladder,
+    write_plan,
+)
 from .rules import RULES
 
 __all__ = [
+    "LADDER_FORMAT",
     "RULES",
     "STACKS",
     "SUB_LAYERS",
@@ -31,6 +42,7 @@ __all__ = [
     "plan_from_dict",
     "plan_to_dict",
     "plan_without",
+    "read_format",
     "read_ladder",
     "read_plan",
     "transformer_structure",

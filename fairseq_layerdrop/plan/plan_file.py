@@ -246,6 +246,16 @@ def _read(path, kind: str, file_format: str, fields: set[str]) -> dict:
     return {**content, "plan": plan}
 
 
+def read_format(path) -> str | None:
+    """The format that a JSON file says it has; None where it can't be read as one, which its reader then tells."""
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read(_MOST_BYTES).decode("utf-8"))
+        return content.get("format") if isinstance(content, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def read_plan(path) -> PlanFile:
     """Read a plan file.
 

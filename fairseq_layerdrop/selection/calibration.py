@@ -59,8 +59,10 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
         raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
     try:
         (model,), settings, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=arguments)
-    except FileNotFoundError as error:
-        raise UserError(f"{data} is not the model's data: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # fairseq's tasks raise almost anything for data that isn't theirs
+        raise UserError(f"can't load {path} for the data in {data}: {str(error).splitlines()[0]}") from error
     model.eval()
     if torch.cuda.is_available() and not cpu:
         model.cuda()

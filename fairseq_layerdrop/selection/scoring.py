@@ -62,10 +62,10 @@ class ScoreLog:
         own = path if processes.rank == 0 else path.with_name(f"{path.name}.{processes.rank}")
         try:
             self.file = own.open("ab+")
+            self.file.seek(0)
+            self.file.truncate(self.file.read().rfind(b"\n") + 1)  # a killed process may have left a part of a line
         except OSError as error:
-            raise UserError(f"cannot write {own}: {error.strerror}") from error
-        self.file.seek(0)
-        self.file.truncate(self.file.read().rfind(b"\n") + 1)  # a killed process may have left a part of a line
+            raise UserError(f"cannot write {own}: {error.strerror or error}") from error
         if self.file.seek(0, os.SEEK_END) == 0:
             self._write({"format": FORMAT, "run": run})
 
