@@ -7,6 +7,7 @@ import time
 import warnings
 from pathlib import Path
 
+from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 
@@ -155,6 +156,11 @@ def run(args) -> None:
         raise UserError(f"{output} must be named .json, so that --prune-layers knows it")
     if output.exists() and not args.force:
         raise UserError(f"{output} exists; give another name, or --force to replace it")
+    if args.user_dir is not None:
+        try:
+            utils.import_user_module(args)
+        except (ImportError, FileNotFoundError) as error:
+            raise UserError(f"can't import --user-dir {args.user_dir}: {str(error).splitlines()[0]}") from error
     loaded = load(args.path, args.data, args.model_overrides, args.cpu)
     samples = batches(
         loaded, args.gen_subset, args.max_tokens or (None if args.batch_size else 4000), args.batch_size, args.sentences

@@ -70,10 +70,9 @@ class Ladder:
     path: str = field(default="", compare=False)
 
     def __post_init__(self):
-        known = self.units
         if not self.removals or len(self.scores) != len(self.removals):
             raise PlanError("a ladder must have removals, each with its score")
-        if len(set(self.removals)) != len(self.removals) or not set(self.removals) <= set(known):
+        if len(set(self.removals)) != len(self.removals) or not set(self.removals) <= set(self.units):
             raise PlanError("a ladder must remove each layer, or each sub-layer, of its model at most once")
         plan_without(self.full, self.removals)
 

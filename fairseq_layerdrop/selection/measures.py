@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
+from ..plan import UserError
 from .engine import Engine, Measure
 
 
@@ -100,7 +101,7 @@ class Distance:
     "norm" is the Frobenius norm over a sentence's tokens and the vocabulary, summed over sentences; see :attr:`by`.
 
     Args:
-        engine: runs the full model, whose outputs are kept where they fit into its memory.
+        engine: runs the full model, whose outputs are kept; they may take as much as its states.
         name: a key of :data:`DISTANCES`.
         pad: index of the padding symbol.
 
@@ -126,9 +127,21 @@ class Distance:
         return logits[sample["target"].ne(self.pad)]
 
     def prepare(self) -> None:
-        """Run the full model."""
+        """Run the full model.
+
+        Raises:
+            UserError: its outputs are larger than the memory.
+        """
+        every = sum(tokens(sample, self.pad) for sample in self.engine.samples)
         for output, sample in self.engine.outputs(self._whole):
-            self._dense[id(sample)] = self._logits(output, sample).clone()
+            logits = self._logits(output, sample)
+            needed = every * logits.shape[-1] * logits.element_size()
+            if needed > self.engine.memory:
+                raise UserError(
+                    f"the full model's outputs for {every:,} tokens take {needed / 2**30:.1f} GiB; look at fewer "
+                    "(--sentences) or allow more (--memory)"
+                )
+            self._dense[id(sample)] = logits.clone()
 
     def __call__(self, output, sample) -> float:
         if not self._dense:

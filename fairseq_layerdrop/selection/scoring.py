@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..plan import Unit, UserError, unit_name
 from .engine import Engine, Measure
 
 FORMAT = "fairseq-layerdrop scores"
+_SECONDS_BETWEEN_LINES = 30
 
 
 class Processes:
@@ -119,7 +121,9 @@ class Scorer:
         self.name = name
         self._order = {unit: number for number, unit in enumerate(self.units)}
         self._bar = tqdm(unit=" plans", desc=name, disable=None) if processes.rank == 0 else None
-        self._best = math.inf
+        self._best = ""
+        self._lowest = math.inf
+        self._scored, self._told = 0, time.monotonic()
 
     def name_of(self, dropped: Sequence[Unit]) -> str:
         """The units that a plan leaves out, as the log has them."""
@@ -157,12 +161,17 @@ class Scorer:
         return score
 
     def _show(self, name: str, part: int) -> None:
+        """A bar on a terminal, and elsewhere a line now and then."""
         if self._bar is None:
             return
-        self._bar.update()
+        self._scored += 1
         if part == self.engine.parts - 1:
             with contextlib.suppress(UserError, KeyError):
                 score = self._total(name)
-                if score < self._best:
-                    self._best = score
-                    self._bar.set_postfix_str(f"best so far {score:.4f} without {name or 'anything'}", refresh=False)
+                if score < self._lowest:
+                    self._lowest, self._best = score, f"best so far {score:.4f} without {name or 'anything'}"
+        self._bar.set_postfix_str(self._best, refresh=False)
+        self._bar.update()
+        if self._bar.disable and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            print(f"{self._scored:,} plans scored, {self._best}", flush=True)

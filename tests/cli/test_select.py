@@ -16,6 +16,7 @@ from fairseq_layerdrop.plan import parse, read_ladder, read_plan, transformer_st
 from tests.commands import (
     LAYERDROP_TRANSLATION,
     ROOT,
+    USER_DIR,
     ends_in_one_line,
     generate,
     layerdrop,
@@ -39,7 +40,7 @@ def select(translation_data, checkpoint, tmp_path):
 
 
 def test_a_size_of_the_ladder_is_the_run_for_that_size(select, tmp_path):
-    done = select("--method", "sleb", "--stacks", "decoder", out="ladder.json")
+    done = select("--method", "sleb", "--stacks", "decoder", "--user-dir", USER_DIR, out="ladder.json")
     ladder = read_ladder(tmp_path / "ladder.json")
     assert f"use: --prune-layers keep:COUNT@{tmp_path}/ladder.json" in done.stdout
     assert ladder.origin["method"] == "sleb" and ladder.origin["fingerprint"].startswith("sha256:")
@@ -169,6 +170,7 @@ class TestMistakes:
             (("--method", "contribution", "--threshold", "1.1"), "contribution would remove nothing"),
             (("--method", "sleb", "--model-overrides", "x y"), "--model-overrides must be a dict"),
             (("--method", "sleb", "--sentences", "0"), "must be at least 1"),
+            (("--method", "sleb", "--user-dir", "/no/such/dir"), "can't import --user-dir /no/such/dir"),
         ],
     )
     def test_one_line(self, arguments, words, select, tmp_path):

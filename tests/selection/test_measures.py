@@ -6,6 +6,7 @@ import numpy
 import pytest
 import torch
 
+from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.selection import DISTANCES, Distance, Engine, loss
 from tests.selection.models import PAD, bits, criterion, language_model, logits, samples, translation_model, without
 
@@ -60,6 +61,13 @@ def test_loss_is_the_cross_entropy_in_bits(translation):
         ([u for u in engine.units(False) if u not in dropped], bits(without(model, structure, dropped), data)),
     ):
         assert engine.score(plan, measure, 0) / count == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_full_models_outputs_must_fit():
+    model, structure = language_model()
+    engine = Engine(model, structure, samples(False), memory=2000)
+    with pytest.raises(UserError, match=r"outputs for 27 tokens take 0\.0 GiB; look at fewer"):
+        engine.score(engine.units(True), Distance(engine, "js", PAD), 0)
 
 
 @pytest.mark.parametrize("name", ["js", "norm"])
