@@ -30,7 +30,7 @@ LADDERS = ("contribution", "block-influence", "relative-magnitude", "taylor", "s
 SUB_LAYERS = ("similarity", "blockpruner", "finercut")
 PER_SIZE = ("angular", "search")
 GENERATE = ("--beam", "4", "--max-len-a", "1.5", "--max-len-b", "20", "--batch-size", "128")
-EVALUATE = ("--tokens-per-sample", "256", "--context-window", "128", "--max-tokens", "4096")
+EVALUATE = ("--tokens-per-sample", "256", "--max-tokens", "4096")
 
 
 def command(*words) -> str:

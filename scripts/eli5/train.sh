@@ -14,6 +14,6 @@ smoke=(
     model.{en,de}coder_embed_dim=64 model.{en,de}coder_ffn_embed_dim=128 model.{en,de}coder_attention_heads=4
     optimization.update_freq='[2]' distributed_training.distributed_world_size=1
     dataset.required_batch_size_multiple=1
-    optimization.max_update=10 lr_scheduler.warmup_updates=10 optimization.lr='[0.001]'
+    optimization.max_update=4 lr_scheduler.warmup_updates=10 optimization.lr='[0.001]'
 )
 train "$@"

@@ -11,7 +11,7 @@ source "$(dirname "$0")/../recipe.sh"
 
 arguments=()
 if [ -n "$SMOKE" ]; then
-    arguments=(--items 4000)
+    arguments=(--items 1000)
     [ -n "$raw" ] || { raw=$out/raw; make "$raw" python -m fairseq_layerdrop.corpora.look_alikes wikitext103 {}; }
 elif [ -z "$raw" ]; then
     download "${URL:-https://wikitext.smerity.com/wikitext-103-v1.zip}" "$out/wikitext-103-v1.zip" 9ddaacaf6af0710eda8c456decff7832

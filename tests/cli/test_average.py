@@ -59,7 +59,8 @@ def test_mistakes(run_folder, stock_checkpoint, checkpoint):
     torch.save(state, run_folder / "other.pt")
     for arguments, words in {
         (run_folder, "--last", "5", *out): "has 4 epoch checkpoints (checkpoint1.pt, …), not 5",
-        (first, "--last", "5", *out): "--last wants",
+        (first, first, "--last", "5", *out): "--last wants",
+        (first, "--last", "5", *out): "no such folder",
         (first, run_folder / "none.pt", *out): "no such checkpoint",
         (first, run_folder / "other.pt", *out): "is of another model than",
         (first, "-o", first, "--force"): "is one of the checkpoints to average",

@@ -87,6 +87,15 @@ def test_bleu_is_that_of_fairseq_generate(select, translation_data, checkpoint, 
     assert -read_plan(tmp_path / "plan.json").origin["score"] == pytest.approx(score, abs=1e-6)
 
 
+def test_a_checkpoint_of_stock_fairseq(translation_data, stock_checkpoint, tmp_path):
+    layerdrop(
+        "select", translation_data, "--path", stock_checkpoint, "--cpu", "--method", "similarity", "--keep",
+        "encoder=9,decoder=12", "-o", tmp_path / "plan.json",
+    )  # fmt: skip
+    plan = read_plan(tmp_path / "plan.json").plan
+    assert [sum(map(len, part.keep)) for part in plan.stacks.values()] == [9, 12]
+
+
 def test_a_language_model(lm_data, tmp_path):
     train_lm(lm_data, tmp_path, 2)
     asked = ("select", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--cpu")
