@@ -61,13 +61,13 @@ class TestMulti30k:
                 )
         script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
         script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=1", OUT=out)
-        done = script("multi30k/evaluate.sh", "layerdrop", OUT=out)
+        done = script(
+            "multi30k/evaluate.sh", "layerdrop", OUT=out, SPECS="decoder=keep:6@every_other keep:3@every_other"
+        )
         assert f"table: {out}/result.md" in done.stdout
         rows = json.loads((out / "result.json").read_text())["rows"]
         kept = [re.findall(r"(\d) of 6", row["kept"]) for row in rows]
-        assert kept == [["6", "6"], ["6", "4"], ["6", "3"], ["6", "2"], ["3", "3"]]
-        again = script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=2", OUT=out)
-        assert "epoch 2" in (again.stdout + again.stderr).replace("epoch 002", "epoch 2")
+        assert kept == [["6", "6"], ["3", "3"]]
 
     def test_mistakes(self, tmp_path):
         assert "set RAW" in script("multi30k/prepare.sh", RAW=tmp_path / "no", check=False).stderr
