@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import time
 import warnings
@@ -9,7 +10,6 @@ from pathlib import Path
 
 from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
 from ..selection import (
@@ -29,6 +29,7 @@ from ..selection import (
     tokens,
 )
 from ..selection.calibration import batches, data_fingerprint, load
+from ..selection.generation import SETTINGS
 from ..version import __version__
 
 # What only some methods know: option -> those methods.
@@ -41,15 +42,23 @@ OPTIONS = {
 }
 DEFAULTS = {"protect_share": 0.4, "max_plans": 5000, "beam_width": 8}
 
+GENERATION = GenerationConfig.__dataclass_fields__
+
 HELP = "choose by data which layers or sub-layers to keep, and write a plan or a ladder for --prune-layers"
 GENERATED = ("bleu", "rouge")
+# Methods that score plans, and by what where they leave no choice.
+SCORING = {"sleb": "loss", "blockpruner": "loss", "finercut": None, "search": None}
 
 
 def _keep(text: str) -> dict[str, int]:
     found = dict(re.findall(r"(encoder|decoder)=(\d+)", text))
-    if ",".join(f"{stack}={count}" for stack, count in found.items()) != text:
+    if not found or ",".join(f"{stack}={count}" for stack, count in found.items()) != text:
         raise argparse.ArgumentTypeError(f"'{text}' is not like encoder=6,decoder=3")
     return {stack: int(count) for stack, count in found.items()}
+
+
+def _number(text: str) -> float:
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
 
 
 def _bytes(text: str) -> int:
@@ -96,7 +105,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="for bleu and rouge")
     parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
     parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
-    gen_parser_from_dataclass(parser.add_argument_group("generation, for bleu and rouge"), GenerationConfig())
+    group = parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate")
+    for name in SETTINGS:
+        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
+        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
+        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
 
 
 def _metric(args) -> str | None:
@@ -104,7 +117,7 @@ def _metric(args) -> str | None:
     if args.metric is not None and args.metric not in known:
         right = f"its metrics are {', '.join(known)}" if known else "it has its own"
         raise UserError(f"{args.method} has no --metric {args.metric}; {right}")
-    return args.metric or (known[0] if known else None)
+    return args.metric or (known[0] if known else SCORING.get(args.method))
 
 
 def _options(args, metric: str | None) -> dict:
@@ -117,13 +130,18 @@ def _options(args, metric: str | None) -> dict:
         if getattr(args, name) is not None and args.method not in methods:
             raise UserError(f"--{name.replace('_', '-')} is for {' and '.join(methods)}, not {args.method}")
     if metric not in GENERATED:
-        generation = {name: field.default for name, field in GenerationConfig.__dataclass_fields__.items()}
+        generation = {name: GENERATION[name].default for name in SETTINGS}
         changed = [name for name, default in generation.items() if getattr(args, name, default) != default]
         if changed or args.remove_bpe is not None:
             name = changed[0] if changed else "remove_bpe"
             raise UserError(f"--{name.replace('_', '-')} is for search --metric bleu or rouge, which generate")
-    if min(value for value in (args.max_plans, args.beam_width, args.sentences, 1) if value is not None) < 1:
-        raise UserError("--max-plans, --beam-width and --sentences must be at least 1")
+    if args.threshold is not None and (args.keep or args.keep_total is not None):
+        raise UserError("--threshold says how much goes; leave out --keep and --keep-total")
+    if args.log is not None and args.method not in SCORING:
+        raise UserError(f"--log is for {', '.join(SCORING)}; {args.method} looks at the data once")
+    for name in ("max_plans", "beam_width", "sentences", "max_tokens", "batch_size"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     given = {name: getattr(args, name) for name in ("threshold", *DEFAULTS)}
     return {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
 
@@ -154,8 +172,10 @@ def run(args) -> None:
     processes = Processes()
     if output.suffix != ".json":
         raise UserError(f"{output} must be named .json, so that --prune-layers knows it")
-    if output.exists() and not args.force:
+    if output.is_dir() or (output.exists() and not args.force):
         raise UserError(f"{output} exists; give another name, or --force to replace it")
+    if not os.access(output.parent, os.W_OK):
+        raise UserError(f"cannot write into {output.parent}; is it there?")
     if args.user_dir is not None:
         try:
             utils.import_user_module(args)
@@ -168,21 +188,29 @@ def run(args) -> None:
     engine = Engine(loaded.model, loaded.structure, samples, args.memory)
     budget = _budget(args, engine, sublayers, ends)
     if not budget.removable([]):
-        raise UserError(f"there is nothing to remove: {len(budget.units)} {budget.what} are there to keep or protected")
+        raise UserError(
+            f"there is nothing to remove: all {budget.what} are to be kept or protected "
+            "(--protect-first 0 --protect-last 0 protects none)"
+        )
     count = sum(tokens(sample, loaded.pad) for sample in samples)
-    data = {
-        "data": data_fingerprint(samples), "subset": args.gen_subset, "tokens": count, "parts": engine.parts,
+    device = next(loaded.model.parameters()).device.type
+    origin = {
+        "method": args.method, "metric": metric, "checkpoint": Path(args.path).name, "fingerprint": loaded.fingerprint,
+        "overrides": args.model_overrides, "data": data_fingerprint(samples), "subset": args.gen_subset,
+        "tokens": count, "device": device, "version": __version__,
     }  # fmt: skip
+    settings = {key: getattr(args, key) for key in SETTINGS}
+    if metric in GENERATED:
+        origin["generation"] = {**settings, "remove_bpe": args.remove_bpe}
 
     def scorer(name: str) -> Scorer:
-        described = {"metric": name, "checkpoint": loaded.fingerprint, **data}
-        if name in GENERATED:
-            settings = {key: getattr(args, key) for key in GenerationConfig.__dataclass_fields__ if hasattr(args, key)}
-            described["generation"] = {**settings, "remove_bpe": args.remove_bpe}
+        described = {key: value for key, value in origin.items() if key not in ("method", "checkpoint")}
+        if name not in GENERATED:
+            described["parts (--memory)"] = engine.parts
         log = ScoreLog(Path(args.log or f"{output}.scores"), described, processes)
         runner, measure, total = engine, None, 1
         if name in GENERATED:
-            runner = Generation(engine, loaded.task, argparse.Namespace(**settings), args.remove_bpe, name)
+            runner = Generation(engine, loaded.task, settings, args.remove_bpe, name)
         elif name == "loss":
             measure, total = loss(loaded.model, loaded.criterion), count
         else:
@@ -195,11 +223,10 @@ def run(args) -> None:
         raise UserError(f"{args.method} would remove nothing")
     seconds = time.perf_counter() - started
     if processes.rank == 0:
-        origin = {
-            "method": args.method, "metric": metric, "score": answer.score, "checkpoint": Path(args.path).name,
-            "fingerprint": loaded.fingerprint, "data": data["data"], "subset": args.gen_subset, "tokens": count,
-            "version": __version__,
-        }  # fmt: skip
+        origin["score"] = None if answer.score is None else (-1 if metric in GENERATED else 1) * answer.score
+        origin["options"] = {name: value for name, value in options.items() if value is not None} | {
+            "protected": [unit_name(unit) for unit in budget.units if unit in budget.protected]
+        }
         _write(output, budget, answer, engine, origin)
         ran = f"{engine.evaluations:,.0f} {budget.what} run, " if engine.evaluations else ""
         print(f"wrote {output}: {args.method} on {count:,} tokens of {args.gen_subset}, {ran}{seconds:.1f} s")
@@ -214,7 +241,6 @@ def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin:
     else:
         plan = answer.plan(engine.structure)
         write_plan(plan, output, origin)
-        metric = origin["metric"]
-        score = "" if answer.score is None else f", {metric} {abs(answer.score):.6g}"
+        score = "" if origin["score"] is None else f", {origin['metric']} {origin['score']:.6g}"
         print(f"keep {plan}{score}")
         print(f"use: --prune-layers {output}")

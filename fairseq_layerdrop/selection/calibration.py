@@ -3,11 +3,14 @@
 import ast
 import hashlib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
 from fairseq import checkpoint_utils, utils
+from fairseq.data import data_utils
 
 from ..plan import Structure, UserError
 from ..surgery import fingerprint, load_checkpoint, state_structure
@@ -34,6 +37,12 @@ class Loaded:
         return self.task.target_dictionary.pad()
 
 
+def _reason(error: Exception) -> str:
+    """One line of an exception: of a state dict that doesn't fit, the first thing that is wrong with it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if line.startswith(("size mismatch", "Missing key"))), lines[0])
+
+
 def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
     """Load a checkpoint for looking at *data*.
 
@@ -57,14 +66,17 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
         arguments = {**given, "data": str(data)}
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
+    if "prune_layers" in given:
+        raise UserError("select looks at whole models; leave prune_layers out of --model-overrides")
     try:
         (model,), settings, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=arguments)
     except UserError:
         raise
     except Exception as error:  # fairseq's tasks raise almost anything for data that isn't theirs
-        raise UserError(f"can't load {path} for the data in {data}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"can't load {path} for the data in {data}: {_reason(error)}") from error
     model.eval()
     if torch.cuda.is_available() and not cpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         model.cuda()
     criterion = task.build_criterion(settings.criterion)
     criterion.eval()
@@ -94,17 +106,19 @@ def batches(
     dataset = task.dataset(subset)
     if len(dataset) == 0:
         raise UserError(f"the subset '{subset}' is empty")
-    iterator = task.get_batch_iterator(
-        dataset=dataset,
-        max_tokens=max_tokens,
-        max_sentences=batch_size,
-        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions()),
-        ignore_invalid_inputs=True,
-        required_batch_size_multiple=1,
-        disable_iterator_cache=True,
+    with data_utils.numpy_seed(1):  # where a dataset shuffles sentences of one length
+        indices = dataset.ordered_indices()
+    limits = utils.resolve_max_positions(task.max_positions(), model.max_positions())
+    indices = task.filter_indices_by_size(indices, dataset, limits, ignore_invalid_inputs=True)
+    indices = [index for index in indices if sentences is None or index < sentences]
+    if max_tokens is not None:
+        longest = max((dataset.num_tokens(index) for index in indices), default=0)
+        if longest > max_tokens:
+            raise UserError(f"--max-tokens {max_tokens} is too few for a sentence of {longest}")
+    chosen = dataset.batch_by_size(
+        numpy.array(indices, dtype=numpy.int64), max_tokens=max_tokens, max_sentences=batch_size
     )
-    wanted = [[index for index in batch if sentences is None or index < sentences] for batch in iterator.frozen_batches]
-    samples = [dataset.collater([dataset[index] for index in batch]) for batch in wanted if batch]
+    samples = [dataset.collater([dataset[index] for index in batch]) for batch in chosen]
     if not samples:
         raise UserError(f"the subset '{subset}' has no sentence that fits the model")
     device = next(model.parameters()).device

@@ -109,11 +109,6 @@ class Engine:
             for hidden, sample in zip(zip(*states), samples):
                 yield list(hidden), sample
 
-    def forget(self) -> None:
-        """Free the stored states."""
-        self._states.clear()
-        self._stored = 0
-
     def _split(self) -> list[list[Mapping]]:
         """The data in parts of which the states along one plan fit into the memory."""
         if self._parts is None:
@@ -129,10 +124,11 @@ class Engine:
         return self._parts
 
     def _width_bytes(self, sample: Mapping) -> int:
-        """Bytes of the larger of a batch's hidden states."""
-        x = [self.stacks.start(self.stacks.names[0], sample)[0]]
-        width = x[0].shape[-1] * x[0].element_size()
-        return width * max(tokens.numel() for tokens in sample["net_input"].values() if _is_tokens(tokens))
+        """Bytes of a batch's largest hidden state."""
+        x, _ = self.stacks.start(self.stacks.names[0], sample)
+        width = max(getattr(module, "output_embed_dim", x.shape[-1]) for module in self.stacks.modules.values())
+        tokens = max(value.numel() for value in sample["net_input"].values() if _is_tokens(value))
+        return max(width, x.shape[-1]) * x.element_size() * tokens
 
     def _prefix(self, plan: Sequence[Unit], begun: bool = True) -> tuple[Unit, ...]:
         """A plan's units, with the bridge in its place; at the end where only the encoder's are there."""
@@ -170,9 +166,11 @@ class Engine:
     def _extend(self, state: _State, unit: Unit, samples) -> _State:
         if unit == _BRIDGE:
             outs = [self.stacks.finish("encoder", x, sample) for x, sample in zip(state.hidden, samples)]
+            for out in outs:
+                out["encoder_embedding"] = []  # as large as the encoder's output, and no decoder reads it
             begun = [self.stacks.start("decoder", sample, out) for out, sample in zip(outs, samples)]
             hidden, calls = [x for x, _ in begun], [call for _, call in begun]
-            return _State(hidden, calls, _bytes_of(hidden) + _bytes_of(out["encoder_out"][0] for out in outs))
+            return _State(hidden, calls, _bytes_of(hidden) + sum(_bytes_of(_tensors_of(out)) for out in outs))
         hidden = [self.stacks.run(unit, x, call) for x, call in zip(state.hidden, state.calls)]
         self._runs += len(hidden)
         return _State(hidden, state.calls, _bytes_of(hidden))
@@ -188,6 +186,12 @@ class Engine:
                 if self._stored <= self.memory:
                     break
                 self._stored -= self._states.pop(one).bytes
+
+
+def _tensors_of(encoder_out: Mapping) -> Iterator[torch.Tensor]:
+    """The tensors of what a fairseq encoder gives: a dict of lists."""
+    for value in encoder_out.values():
+        yield from (tensor for tensor in value if torch.is_tensor(tensor)) if isinstance(value, list) else ()
 
 
 def _is_tokens(value) -> bool:

@@ -1,12 +1,19 @@
 """Scores of plans by what their models generate: BLEU or ROUGE."""
 
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 
 import torch
 
 from ..evaluation import text_scores
-from ..plan import Unit, plan_without
+from ..plan import Unit, UserError, plan_without
 from .engine import Engine
+
+# Settings of fairseq's generator that are read here.
+SETTINGS = (
+    "beam", "max_len_a", "max_len_b", "min_len", "lenpen", "unkpen", "unnormalized", "no_repeat_ngram_size",
+    "match_source_len", "temperature",
+)  # fmt: skip
 
 
 class Generation:
@@ -15,29 +22,37 @@ class Generation:
     Args:
         engine: has the model and the data.
         task: fairseq's task, for its generator and dictionaries.
-        generation: fairseq's settings of the generator: beam, length penalty, lengths, …
+        generation: those of fairseq's settings of the generator that are in :data:`SETTINGS`.
         remove_bpe: how subwords are joined, as ``--remove-bpe`` says.
         metric: ``bleu`` is sacreBLEU, ``rouge`` is ROUGE-L over summaries' sentences.
 
-    Attributes:
-        evaluations: how many plans have been run so far.
+    Raises:
+        UserError: the model doesn't translate, or a setting is wrong.
     """
 
     parts = 1
 
-    def __init__(self, engine: Engine, task, generation, remove_bpe: str | None, metric: str):
+    def __init__(self, engine: Engine, task, generation: dict, remove_bpe: str | None, metric: str):
+        if "encoder" not in engine.structure:
+            raise UserError(f"--metric {metric} is for models that translate; of a language model, take loss")
+        if generation["beam"] < 1:
+            raise UserError(f"--beam must be at least 1, not {generation['beam']}")
         self.engine = engine
         self.task = task
-        self.generator = task.build_generator([engine.stacks.model], generation)
+        self.generator = task.build_generator([engine.stacks.model], Namespace(**generation))
         self.remove_bpe = remove_bpe
         self.metric = metric
-        self.evaluations = 0
+        try:
+            self._text(torch.tensor([task.target_dictionary.eos()]))
+        except NotImplementedError as error:
+            raise UserError(f"unknown --remove-bpe {remove_bpe}") from error
 
     def units(self, sublayers: bool) -> tuple[Unit, ...]:
         return self.engine.units(sublayers)
 
-    def _text(self, tokens: torch.Tensor) -> str:
-        return self.task.target_dictionary.string(tokens.int().cpu(), self.remove_bpe)
+    def _text(self, tokens: torch.Tensor, is_reference: bool = False) -> str:
+        """As fairseq-generate writes it: an unknown word of a reference is one that no hypothesis can match."""
+        return self.task.target_dictionary.string(tokens.int().cpu(), self.remove_bpe, escape_unk=is_reference)
 
     @torch.inference_mode()
     def score(self, plan: Sequence[Unit], measure=None, part: int = 0) -> float:
@@ -51,12 +66,6 @@ class Generation:
             for sample in self.engine.samples:
                 generated = self.task.inference_step(self.generator, [model], sample)
                 hypotheses += [self._text(beams[0]["tokens"]) for beams in generated]
-                references += [self._text(target[target != pad]) for target in sample["target"]]
-        self.evaluations += 1
+                references += [self._text(target[target != pad], is_reference=True) for target in sample["target"]]
         name, metric = {"bleu": ("BLEU", "sacrebleu"), "rouge": ("rougeLsum", "rouge")}[self.metric]
         return -text_scores(metric, hypotheses, references).values[name]
-
-
-def texts(samples: Sequence[Mapping]) -> int:
-    """Number of sentences of the data."""
-    return sum(len(sample["target"]) for sample in samples)

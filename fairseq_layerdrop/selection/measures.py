@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 from torch.nn import functional
+from tqdm import tqdm
 
 from ..plan import UserError
 from .engine import Engine, Measure
@@ -121,7 +122,7 @@ class Distance:
         """Logits of the target tokens, N x V."""
         model = self.engine.stacks.model
         if getattr(model.decoder, "adaptive_softmax", None) is not None:
-            logits = model.get_normalized_probs(output, log_probs=True, sample=sample)
+            logits = model.get_normalized_probs(output, log_probs=True)  # with a sample, of the targets' bands alone
         else:
             logits = output[0]
         return logits[sample["target"].ne(self.pad)]
@@ -137,9 +138,10 @@ class Distance:
             logits = self._logits(output, sample)
             needed = every * logits.shape[-1] * logits.element_size()
             if needed > self.engine.memory:
+                size = tqdm.format_sizeof(needed, "B", 1024)
                 raise UserError(
-                    f"the full model's outputs for {every:,} tokens take {needed / 2**30:.1f} GiB; look at fewer "
-                    "(--sentences) or allow more (--memory)"
+                    f"the full model's outputs for {every:,} tokens take {size}; look at fewer (--sentences) or allow "
+                    "more (--memory)"
                 )
             self._dense[id(sample)] = logits.clone()
 

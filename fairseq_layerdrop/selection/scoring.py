@@ -1,6 +1,5 @@
 """Scores of many plans: with a log to go on from, on one process or several, with progress shown."""
 
-import contextlib
 import json
 import math
 import os
@@ -8,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import distributed
 from tqdm import tqdm
 
@@ -25,8 +23,10 @@ class Processes:
     def __init__(self):
         self.size = int(os.environ.get("WORLD_SIZE", 1))
         self.rank = int(os.environ.get("RANK", 0))
+        if self.size > 1 and not {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+            raise UserError("WORLD_SIZE is set without RANK, MASTER_ADDR and MASTER_PORT; start this by torchrun")
         if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            distributed.init_process_group("gloo")  # Python's objects are all that is sent
 
     def gather(self, value) -> list:
         """The values of all processes, in the order of their ranks."""
@@ -60,7 +60,8 @@ class ScoreLog:
         for old in sorted([path, *path.parent.glob(f"{path.name}.*")]):
             if old.is_file() and (old == path or old.suffix[1:].isdigit()):
                 self._read(old, run)
-        processes.gather(None)  # nobody writes before all have read
+        for known in processes.gather(self.known):  # nobody writes before all have read, and all know the same
+            self.known.update(known)
         own = path if processes.rank == 0 else path.with_name(f"{path.name}.{processes.rank}")
         try:
             self.file = own.open("ab+")
@@ -76,13 +77,14 @@ class ScoreLog:
         try:
             head = json.loads(whole[0]) if whole else {"format": FORMAT, "run": run}
             known = {(entry["without"], entry["part"]): float(entry["score"]) for entry in map(json.loads, whole[1:])}
+            described = dict(head["run"])
             if head["format"] != FORMAT:
                 raise ValueError
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a log of scores; give another with --log, or remove it") from error
         for name, value in run.items():
-            if head["run"].get(name) != value:
-                raise UserError(f"{path} is the log of another run: its {name} is {head['run'].get(name)}, not {value}")
+            if described.get(name) != value:
+                raise UserError(f"{path} is the log of another run: its {name} is {described.get(name)}, not {value}")
         self.known.update(known)
 
     def _write(self, line: Mapping) -> None:
@@ -93,6 +95,10 @@ class ScoreLog:
         self.known[without, part] = score
         if self.file:
             self._write({"without": without, "part": part, "score": score})
+
+
+def _without(name: str) -> str:
+    return f"without {name}" if name else "of the full model"
 
 
 class Scorer:
@@ -131,7 +137,8 @@ class Scorer:
 
     def kept(self, dropped: Sequence[Unit]) -> tuple[Unit, ...]:
         """What is left without *dropped*, in running order."""
-        return tuple(unit for unit in self.units if unit not in set(dropped))
+        dropped = set(dropped)
+        return tuple(unit for unit in self.units if unit not in dropped)
 
     def scores(self, candidates: Sequence[Sequence[Unit]]) -> list[float]:
         """The scores of the model without each of *candidates*.
@@ -139,6 +146,7 @@ class Scorer:
         Raises:
             UserError: a score isn't a number.
         """
+        self._lowest, self._best = math.inf, ""
         names = [self.name_of(dropped) for dropped in candidates]
         by_name = dict(zip(names, candidates))
         order = sorted(by_name, key=lambda name: [self._order[unit] for unit in self.kept(by_name[name])])
@@ -148,6 +156,8 @@ class Scorer:
             mine = missing[self.processes.rank * share :][:share]
             for name in mine:
                 score = self.engine.score(self.kept(by_name[name]), self.measure, part)
+                if not math.isfinite(score):
+                    raise UserError(f"the {self.name} {_without(name)} is {score}; the model or the data is broken")
                 self.log.add(name, part, score)
                 self._show(name, part)
             for theirs in self.processes.gather({name: self.log.known[name, part] for name in mine}):
@@ -155,10 +165,7 @@ class Scorer:
         return [self._total(name) for name in names]
 
     def _total(self, name: str) -> float:
-        score = math.fsum(self.log.known[name, part] for part in range(self.engine.parts)) / self.total
-        if not math.isfinite(score):
-            raise UserError(f"the {self.name} without {name or 'anything'} is {score}; the model or the data is broken")
-        return score
+        return math.fsum(self.log.known[name, part] for part in range(self.engine.parts)) / self.total
 
     def _show(self, name: str, part: int) -> None:
         """A bar on a terminal, and elsewhere a line now and then."""
@@ -166,10 +173,9 @@ class Scorer:
             return
         self._scored += 1
         if part == self.engine.parts - 1:
-            with contextlib.suppress(UserError, KeyError):
-                score = self._total(name)
-                if score < self._lowest:
-                    self._lowest, self._best = score, f"best so far {score:.4f} without {name or 'anything'}"
+            score = self._total(name)
+            if score < self._lowest:
+                self._lowest, self._best = score, f"best so far {score:.4f} {_without(name)}"
         self._bar.set_postfix_str(self._best, refresh=False)
         self._bar.update()
         if self._bar.disable and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:

@@ -48,6 +48,8 @@ def parts(layer: nn.Module, names: Iterable[str]) -> nn.Module:
     """A layer of which only the sub-layers *names* are left, with the parameters of *layer* itself."""
     names = set(names)
     view = copy.copy(layer)
+    for method in ("forward", "precheckpoint_forward"):  # of --checkpoint-activations, bound to the layer itself
+        vars(view).pop(method, None)
     view._modules = dict(layer._modules)
     view._parameters = dict(layer._parameters)
     remove_sublayers(view, [name for name in SUB_LAYERS if name not in names])

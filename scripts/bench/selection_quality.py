@@ -2,14 +2,14 @@
 
     python scripts/bench/selection_quality.py translation work/multi30k/data-bin \
         --layers 6 --keep 4 3 2 --sentences 256 --reference work/multi30k/text/reference.de \
-        --out configs/multi30k/selection \
+        --log work/multi30k/selection.jsonl --out configs/multi30k/selection \
         work/multi30k/layerdrop/checkpoint_best.pt work/multi30k/baseline/checkpoint_best.pt
     python scripts/bench/selection_quality.py lm work/wikitext2/data-bin --layers 12 --keep 8 6 4 --sentences 16 \
-        --out configs/wikitext2/selection work/wikitext2/{layerdrop,baseline}/checkpoint_best.pt
+        --log work/wikitext2/selection.jsonl --out configs/wikitext2/selection work/wikitext2/{layerdrop,baseline}/checkpoint_best.pt
 
 Layers are removed from the decoder. A method that removes sub-layers keeps as many of them as the wanted number of
 layers has. Plans are made by `fairseq-layerdrop select`, as commands, and used by fairseq-generate or fairseq-eval-lm
-with --prune-layers; a model's name is that of its folder. Each result is a line of OUT.jsonl at once, and a second call
+with --prune-layers; a model's name is that of its folder. Each result is a line of --log at once, and a second call
 goes on from there.
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fairseq_layerdrop.evaluation import Perplexity, detokenised_bleu, read_eval_lm_log, read_generation_log
 from fairseq_layerdrop.plan import write_atomically
+from fairseq_layerdrop.surgery import fingerprint, load_checkpoint
 
 RULES = ("every_other", "top", "bottom", "middle")
 LADDERS = ("contribution", "block-influence", "relative-magnitude", "taylor", "sleb")
@@ -134,10 +135,20 @@ def main() -> None:
     parser.add_argument("--layers", type=int, required=True, help="decoder layers of the whole model")
     parser.add_argument("--sentences", type=int, required=True, help="sentences, or blocks, of valid to look at")
     parser.add_argument("--reference")
+    parser.add_argument("--log", required=True, help="results so far, to go on from")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    log = Path(f"{args.out}.jsonl")
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    log = Path(args.log)
+    settings = {name: value for name, value in vars(args).items() if name in ("kind", "data", "layers", "sentences")}
+    settings["checkpoints"] = {
+        path.parent.name: fingerprint(load_checkpoint(path)["model"]) for path in args.checkpoints
+    }
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []  # what follows the last line feed is a cut line
+    if lines and json.loads(lines[0]) != settings:
+        raise SystemExit(f"{log} is of other settings or checkpoints; give another --log, or remove it")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(f"{line}\n" for line in lines or [json.dumps(settings)]))
+    rows = [json.loads(line) for line in lines[1:]]
     done = {(row["model"], row["method"], row["keep"]) for row in rows}
     with tempfile.TemporaryDirectory() as scratch, log.open("a") as file:
         bench = Bench(args, Path(scratch))
@@ -159,9 +170,8 @@ def main() -> None:
             add(checkpoint, "full", None, lambda: (None, 0.0))
             for method, keep, make in bench.plans(checkpoint):
                 add(checkpoint, method, keep, make)
-    told = {name: value for name, value in vars(args).items() if name in ("kind", "keep", "layers", "sentences")}
     with write_atomically(f"{args.out}.json") as file:
-        file.write((json.dumps({**told, "rows": rows}, indent=1) + "\n").encode())
+        file.write((json.dumps({**settings, "rows": rows}, indent=1) + "\n").encode())
     table = to_markdown(rows, args)
     with write_atomically(f"{args.out}.md") as file:
         file.write(table.encode())

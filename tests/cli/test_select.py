@@ -84,7 +84,7 @@ def test_bleu_is_that_of_fairseq_generate(select, translation_data, checkpoint, 
     (tmp_path / "log").write_text(said(done))
     log = read_generation_log(tmp_path / "log")
     score = detokenised_bleu(log.hypotheses, log.references).score
-    assert -read_plan(tmp_path / "plan.json").origin["score"] == pytest.approx(score, abs=1e-6)
+    assert read_plan(tmp_path / "plan.json").origin["score"] == pytest.approx(score, abs=1e-6)
 
 
 def test_a_checkpoint_of_stock_fairseq(translation_data, stock_checkpoint, tmp_path):
@@ -177,6 +177,16 @@ class TestMistakes:
             (("--method", "taylor", "--stacks", "decoder"), "there is nothing to remove"),
             (("--method", "sleb", "--keep", "decoder=3", "--keep-total", "8"), "--keep says which stacks"),
             (("--method", "contribution", "--threshold", "1.1"), "contribution would remove nothing"),
+            (("--method", "contribution", "--threshold", "0.9", "--keep", "decoder=3"), "--threshold says how much"),
+            (("--method", "taylor", "--log", "x"), "--log is for sleb, blockpruner, finercut, search"),
+            (("--method", "sleb", "--max-tokens", "5"), "--max-tokens 5 is too few for a sentence of"),
+            (("--method", "sleb", "--batch-size", "-1"), "--batch-size must be at least 1"),
+            (("--method", "sleb", "--model-overrides", "{'prune_layers': 'drop:1@top'}"), "leave prune_layers out"),
+            (("--method", "search", "--keep", "decoder=5", "--metric", "bleu", "--beam", "0"), "--beam must be at"),
+            (
+                ("--method", "search", "--keep", "decoder=5", "--metric", "bleu", "--remove-bpe", "no"),
+                "unknown --remove-bpe no",
+            ),
             (("--method", "sleb", "--model-overrides", "x y"), "--model-overrides must be a dict"),
             (("--method", "sleb", "--sentences", "0"), "must be at least 1"),
             (("--method", "sleb", "--user-dir", "/no/such/dir"), "can't import --user-dir /no/such/dir"),
@@ -190,12 +200,16 @@ class TestMistakes:
         (tmp_path / "plan.json").write_text("mine")
         ends_in_one_line(select("--method", "sleb", check=False), "exists; give another name, or --force")
         ends_in_one_line(select("--method", "sleb", out="plan.txt", check=False), "must be named .json")
+        ends_in_one_line(select("--method", "sleb", out="no/plan.json", check=False), "cannot write into")
+        ends_in_one_line(select("--method", "sleb", "--keep", "", check=False), "is not like encoder=6,decoder=3")
         assert (tmp_path / "plan.json").read_text() == "mine"
 
     def test_log_of_another_run(self, select):
-        select("--method", "sleb", "--keep", "decoder=5")
-        done = select("--method", "sleb", "--keep", "decoder=5", "--sentences", "5", "--force", check=False)
-        ends_in_one_line(done, "is the log of another run: its data is sha256:")
+        asked = ("--method", "sleb", "--keep", "decoder=5", "--force")
+        select(*asked)
+        ends_in_one_line(select(*asked, "--sentences", "5", check=False), "log of another run: its data is sha256:")
+        overrides = ("--model-overrides", "{'no_scale_embedding': True}")
+        ends_in_one_line(select(*asked, *overrides, check=False), "log of another run: its overrides is {}")
 
     def test_other_data(self, select, tmp_path, checkpoint):
         done = layerdrop(

@@ -60,10 +60,8 @@ def translation_model(encoder=3, decoder=4, seed=0, **given):
 
 def language_model(decoder=4, seed=0, **given):
     arch = "layerdrop_transformer_lm_tiny"
-    cfg = settings(
-        arch, decoder_layers=decoder, dropout=0.0, decoder_embed_dim=16, decoder_ffn_embed_dim=24,
-        share_decoder_input_output_embed=True, **given,
-    )  # fmt: skip
+    given = {"share_decoder_input_output_embed": True, **given}
+    cfg = settings(arch, decoder_layers=decoder, dropout=0.0, decoder_embed_dim=16, decoder_ffn_embed_dim=24, **given)
     return _shaken(build(cfg, arch, SYMBOLS), seed), transformer_structure({"decoder": decoder})
 
 

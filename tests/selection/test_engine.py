@@ -58,6 +58,12 @@ class TestOutputs:
     def test_language_model(self, dropped, pre_norm):
         self.check(language_model(decoder_normalize_before=pre_norm), False, dropped)
 
+    def test_of_a_model_with_activation_checkpoints(self):
+        """fairseq's wrapper binds the layer's own forward to it, which a part of the layer must not run."""
+        self.check(
+            language_model(checkpoint_activations=True), False, [("decoder", 1, "ffn"), ("decoder", 2, "self_attn")]
+        )
+
     def test_the_model_itself_runs_pruned_for_a_while(self):
         model, structure = translation_model()
         data = samples(True)
@@ -124,6 +130,23 @@ class TestMemory:
         plan = engine.units(False)[1:4]
         total = sum(engine.score(plan, last, part) for part in range(engine.parts))
         assert total == pytest.approx(expected.score(plan, last, 0), rel=1e-12)
+
+    def test_what_is_alive_stays_within_the_bound(self):
+        """Encoder's outputs that decoder states hold on to are counted."""
+        model, structure = translation_model()
+        engine = Engine(model, structure, samples(True), memory=60_000)
+        most = 0
+        for part in range(engine.parts):
+            for plan in subsets(engine.units(False)):
+                if {unit[0] for unit in plan} == {"encoder", "decoder"}:
+                    engine.score(plan, last, part)
+                    alive = {}
+                    for state in engine._states.values():
+                        outs = [call.encoder_out["encoder_out"] for call in state.calls if call.encoder_out]
+                        for tensor in (*state.hidden, *(one for out in outs for one in out)):
+                            alive[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+                    most = max(most, sum(alive.values()))
+        assert most <= 1.1 * 60_000
 
     def test_no_data(self):
         model, structure = language_model(2)

@@ -63,10 +63,33 @@ def test_loss_is_the_cross_entropy_in_bits(translation):
         assert engine.score(plan, measure, 0) / count == pytest.approx(expected, rel=1e-6)
 
 
+def test_distance_with_an_adaptive_softmax():
+    """The whole distributions are compared, not the bands of the targets alone."""
+    model, structure = language_model(
+        criterion="adaptive_loss", adaptive_softmax_cutoff="10,20", share_decoder_input_output_embed=False
+    )
+    data = samples(False)
+    engine = Engine(model, structure, data)
+    dropped = [("decoder", 1, "ffn")]
+    kept = [unit for unit in engine.units(True) if unit not in dropped]
+    small, expected = without(model, structure, dropped), 0.0
+    with torch.inference_mode():
+        for sample in data:
+            wanted = sample["target"].ne(PAD)
+            p, q = (
+                one.decoder.adaptive_softmax.get_log_prob(one(**sample["net_input"])[0], None)[wanted].exp().double()
+                for one in (model, small)
+            )
+            assert torch.allclose(p.sum(-1), torch.ones(1, dtype=torch.double), atol=1e-4)
+            m = (p + q) / 2
+            expected += float(((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2)
+    assert engine.score(kept, Distance(engine, "js", PAD), 0) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_full_models_outputs_must_fit():
     model, structure = language_model()
     engine = Engine(model, structure, samples(False), memory=2000)
-    with pytest.raises(UserError, match=r"outputs for 27 tokens take 0\.0 GiB; look at fewer"):
+    with pytest.raises(UserError, match=r"outputs for 27 tokens take 4\.22kB; look at fewer"):
         engine.score(engine.units(True), Distance(engine, "js", PAD), 0)
 
 

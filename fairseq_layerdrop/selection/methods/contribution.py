@@ -18,6 +18,6 @@ def contribution(question: Question) -> Answer:
     )  # fmt: skip
     removals = one_shot({unit: -mean for unit, mean in means.items()}, question.budget)
     threshold = question.options.get("threshold")
-    if threshold is not None:
-        removals = [(unit, score) for unit, score in removals if -score > threshold]
-    return Answer(tuple(removals))
+    if threshold is None:
+        return Answer(tuple(removals))
+    return Answer(tuple((unit, score) for unit, score in removals if -score > threshold), nested=False)

@@ -7,8 +7,9 @@ from ..question import Answer, Question
 def taylor(question: Question) -> Answer:
     """Remove the layers with the smallest sum over their weight matrices of |w * dL/dw|; one shot.
 
-    L is the loss summed over the data. The published variant "Taylor+" never removes the first four and last two
-    layers: these are the protected ends by default.
+    L is the loss with which the model was trained, summed over the data: where labels were smoothed, smoothed too. The
+    published variant "Taylor+" never removes the first four and last two layers: these are the protected ends by
+    default.
     """
     engine = question.engine
     model = engine.stacks.model
