@@ -49,6 +49,14 @@ def test_ctranslate2_translates_as_fairseq_does(name):
     assert len(same) == 4 and min(same) >= 0.99
 
 
+def test_wikitext2_table_is_what_was_measured():
+    rows = json.loads((ROOT / "configs/wikitext2/result.json").read_text())["rows"]
+    assert len(rows) == 12
+    for row in rows:
+        [line] = [line for line in README.splitlines() if f"| {row['parameters']:,} |" in line]
+        assert f"{row['scores']['perplexity by word']:.1f}" in line.split("|")[3 if row["model"] == "layerdrop" else 4]
+
+
 def test_speed_table_is_what_was_measured():
     for line in (ROOT / "configs/multi30k/speed.md").read_text().splitlines()[2:]:
         assert line in README

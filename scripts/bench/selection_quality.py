@@ -5,7 +5,8 @@
         --log work/multi30k/selection.jsonl --out configs/multi30k/selection \
         work/multi30k/layerdrop/checkpoint_best.pt work/multi30k/baseline/checkpoint_best.pt
     python scripts/bench/selection_quality.py lm work/wikitext2/data-bin --layers 12 --keep 8 6 4 --sentences 16 \
-        --log work/wikitext2/selection.jsonl --out configs/wikitext2/selection work/wikitext2/{layerdrop,baseline}/checkpoint_best.pt
+        --log work/wikitext2/selection.jsonl --out configs/wikitext2/selection \
+        work/wikitext2/layerdrop/checkpoint_best.pt work/wikitext2/baseline/checkpoint_best.pt
 
 Layers are removed from the decoder. A method that removes sub-layers keeps as many of them as the wanted number of
 layers has. Plans are made by `fairseq-layerdrop select`, as commands, and used by fairseq-generate or fairseq-eval-lm
