@@ -22,7 +22,7 @@ def test_specs_are_found():
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_spec_is_in_the_grammar(spec):
-    if spec != "keep:COUNT@RULE" and spec != "drop:COUNT@RULE":
+    if not spec.endswith((":COUNT@RULE", ".json")):  # a ladder is read
         parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}))
 
 
