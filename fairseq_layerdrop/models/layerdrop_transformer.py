@@ -1,9 +1,10 @@
 """``layerdrop_transformer``: fairseq's encoder-decoder Transformer, trained with LayerDrop.
 
-Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; LayerDrop rates are 0 unless
-``--encoder-layerdrop`` and ``--decoder-layerdrop`` set them, as in fairseq.
+Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; all drop rates are 0 unless
+``--encoder-layerdrop``, ``--decoder-layerdrop`` and their sisters set them.
 """
 
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import (
     TransformerModel,
@@ -14,10 +15,9 @@ from fairseq.models.transformer import (
     transformer_wmt_en_de_big,
     transformer_wmt_en_de_big_t2t,
 )
-from omegaconf import OmegaConf
 
-from ..surgery import SUBLAYERS_SETTING
-from .stack import SUBLAYERS_HELP, leave_out_sublayers, remove_fast_path, run_seed, use_layerdrop
+from .settings import BothDropSettings, complete_settings
+from .stack import make_droppable, remove_fast_path
 
 
 @register_model("layerdrop_transformer")
@@ -30,28 +30,25 @@ class LayerDropTransformerModel(TransformerModel):
     @classmethod
     def add_args(cls, parser):
         super().add_args(parser)
-        parser.add_argument("--pruned-sublayers", metavar="SPEC", help=SUBLAYERS_HELP)
+        # A flag that isn't given must leave no trace: an architecture may set it.
+        gen_parser_from_dataclass(parser, BothDropSettings(), delete_default=True)
 
     @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
         remove_fast_path(model.encoder)
-        leave_out_sublayers(model, args)
-        use_layerdrop(model.encoder, "encoder", args.encoder_layerdrop, run_seed(args))
-        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
+        make_droppable(model, args)
         return model
 
 
 def _with_our_settings(architecture):
     """*architecture* with the settings that are ours.
 
-    It also lets the model of a hydra configuration know the run's seed, as that of a command line does.
+    They also let the model of a hydra configuration know the run's seed, as that of a command line does.
     """
 
     def completed(args):
-        setattr(args, SUBLAYERS_SETTING, getattr(args, SUBLAYERS_SETTING, None))
-        if OmegaConf.is_config(args) and args.get("seed") is None:
-            args.seed = "${common.seed}"
+        complete_settings(args, BothDropSettings)
         architecture(args)
 
     return completed

@@ -1,11 +1,10 @@
 """``layerdrop_transformer_lm``: fairseq's decoder-only Transformer, trained with LayerDrop.
 
-Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; the LayerDrop rate is 0 unless
-``--decoder-layerdrop`` sets it, as in fairseq.
+Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; all drop rates are 0 unless
+``--decoder-layerdrop`` and its sisters set them.
 """
 
-from dataclasses import dataclass, field
-from typing import Optional
+from dataclasses import dataclass
 
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer_lm import (
@@ -15,15 +14,14 @@ from fairseq.models.transformer_lm import (
     transformer_lm_gpt2_tiny,
 )
 from fairseq.utils import safe_getattr
-from omegaconf import II
 
-from .stack import SUBLAYERS_HELP, leave_out_sublayers, run_seed, use_layerdrop
+from .settings import DecoderDropSettings
+from .stack import make_droppable
 
 
 @dataclass
-class LayerDropTransformerLanguageModelConfig(TransformerLanguageModelConfig):
-    seed: int = II("common.seed")
-    pruned_sublayers: Optional[str] = field(default=None, metadata={"help": SUBLAYERS_HELP})
+class LayerDropTransformerLanguageModelConfig(TransformerLanguageModelConfig, DecoderDropSettings):
+    """fairseq's settings and ours."""
 
 
 @register_model("layerdrop_transformer_lm", dataclass=LayerDropTransformerLanguageModelConfig)
@@ -36,8 +34,7 @@ class LayerDropTransformerLanguageModel(TransformerLanguageModel):
     @classmethod
     def build_model(cls, args, task):
         model = super().build_model(args, task)
-        leave_out_sublayers(model, args)
-        use_layerdrop(model.decoder, "decoder", args.decoder_layerdrop, run_seed(args))
+        make_droppable(model, args)
         return model
 
 

@@ -1,14 +1,27 @@
-"""Layers that can be dropped while training, and sub-layers that can be taken out."""
+"""Layers that can be dropped while training, and sub-layers and heads that can be taken out."""
 
 from .draw import draw_skips
-from .layer_drop import LayerDropModuleList
-from .sub_layers import attends_to_encoder, remove_sublayers
+from .importance import LayerImportance, keep_rates, straight_through
+from .layer_drop import DropRates, LayerDropModuleList
+from .schedules import DEPTH_SCHEDULES, TIME_SCHEDULES, depth_factors, time_factor
+from .sub_layers import remove_heads, remove_sublayers, rows_of_heads, sub_layers_of, without
 from .zero_grad import identity_with_zero_grad
 
 __all__ = [
+    "DEPTH_SCHEDULES",
+    "TIME_SCHEDULES",
+    "DropRates",
     "LayerDropModuleList",
-    "attends_to_encoder",
+    "LayerImportance",
+    "depth_factors",
     "draw_skips",
     "identity_with_zero_grad",
+    "keep_rates",
+    "remove_heads",
     "remove_sublayers",
+    "rows_of_heads",
+    "straight_through",
+    "sub_layers_of",
+    "time_factor",
+    "without",
 ]

@@ -1,97 +1,259 @@
-"""LayerDrop (Fan, Grave & Joulin 2020, section 3.2) as a list of layers."""
+"""LayerDrop (Fan, Grave & Joulin 2020, section 3.2) as a list of layers: whole layers, sub-layers and heads."""
 
 import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+from fairseq.logging import metrics
 from torch import nn
 
 from .draw import draw_skips
-from .sub_layers import attends_to_encoder
+from .importance import LayerImportance, straight_through
+from .sub_layers import ATTENTIONS, sub_layer_parameters, sub_layers_of, without
 from .zero_grad import identity_with_zero_grad
 
 
-class _Skipped:
-    """Stands for a layer in a pass that skips it: called as the layer is, it returns the layer's input.
+@dataclass(frozen=True)
+class DropRates:
+    """The probability that a training pass skips a group, one number a layer for each kind of group.
 
-    Where *unattended*, no layer that runs in this pass attends to the encoder. Its states then get a zero gradient, or
-    the encoder's parameters would fall out of the graph.
+    Attributes:
+        layers: of the layer as a whole.
+        sub_layers: of each of its sub-layers.
+        heads: of each head of each of its attentions.
+
+    Raises:
+        ValueError: a rate isn't in [0, 1], or the kinds tell of different numbers of layers.
     """
 
-    def __init__(self, layer: nn.Module, returns_tuple: bool, unattended: bool):
+    layers: tuple[float, ...]
+    sub_layers: tuple[float, ...] = ()
+    heads: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        for kind in ("layers", "sub_layers", "heads"):
+            rates = tuple(float(rate) for rate in getattr(self, kind)) or (0.0,) * len(self.layers)
+            if len(rates) != len(self.layers):
+                raise ValueError(f"{len(rates)} LayerDrop rates of {kind} for {len(self.layers)} layers")
+            if not all(0 <= rate <= 1 for rate in rates):
+                raise ValueError(f"LayerDrop rates must be in [0, 1], not {rates}")
+            object.__setattr__(self, kind, rates)
+
+    def scaled(self, factor: float) -> "DropRates":
+        """All rates times *factor*."""
+        return DropRates(
+            *(tuple(rate * factor for rate in rates) for rates in (self.layers, self.sub_layers, self.heads))
+        )
+
+    def __bool__(self) -> bool:
+        return any(self.layers + self.sub_layers + self.heads)
+
+
+@dataclass(frozen=True)
+class Skips:
+    """What a pass skips of one layer.
+
+    Attributes:
+        layer: whether it is all of it.
+        sub_layers: the names of its skipped sub-layers, none where it is all.
+        heads: for each attention that runs without some of its heads, their numbers.
+    """
+
+    layer: bool = False
+    sub_layers: tuple[str, ...] = ()
+    heads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layer: nn.Module, skip: bool, sub_layers: set[str], heads: Mapping[str, tuple[int, ...]]) -> "Skips":
+        """What to skip of *layer*, where an attention without heads is skipped, and a layer without sub-layers."""
+        gone = sub_layers | {name for name, dropped in heads.items() if len(dropped) == getattr(layer, name).num_heads}
+        names = sub_layers_of(layer)
+        if skip or (gone and gone >= set(names)):
+            return cls(layer=True)
+        return cls(
+            sub_layers=tuple(name for name in names if name in gone),
+            heads={name: dropped for name, dropped in heads.items() if dropped and name not in gone},
+        )
+
+    def __bool__(self) -> bool:
+        return self.layer or bool(self.sub_layers) or bool(self.heads)
+
+
+class _Pass:
+    """Stands for a layer in one pass: called as the layer is, it runs what the pass doesn't skip of it.
+
+    What is skipped gets a zero gradient. Where *unattended*, nothing that runs in this pass attends to the encoder: its
+    states then get a zero gradient too, or the encoder's parameters would fall out of the graph.
+
+    *keep* is the probability that the layer runs, where that is learned, else None; *seen* is called with the layer's
+    output.
+    """
+
+    def __init__(self, layer: nn.Module, skips: Skips, returns_tuple: bool, unattended: bool, keep=None, seen=None):
         self.layer = layer
+        self.skips = skips
         self.returns_tuple = returns_tuple
         self.unattended = unattended
+        self.keep = keep
+        self.seen = seen
 
     def __call__(self, x, *args, **kwargs):
         states = [arg for arg in args if torch.is_tensor(arg) and arg.requires_grad] if self.unattended else []
-        x = identity_with_zero_grad(x, [*self.layer.parameters(), *states])
-        return (x, None, None) if self.returns_tuple else x
+        if self.skips.layer:
+            keep = [] if self.keep is None else [self.keep]
+            x = identity_with_zero_grad(x, [*self.layer.parameters(), *states, *keep])
+            return (x, None, None) if self.returns_tuple else x
+        skipped = [p for name in self.skips.sub_layers for p in sub_layer_parameters(self.layer, name)]
+        if skipped or states:
+            x = identity_with_zero_grad(x, [*skipped, *states])
+        layer = without(self.layer, self.skips.sub_layers, self.skips.heads) if self.skips else self.layer
+        out = layer(x, *args, **kwargs)
+        if self.keep is None:
+            return out
+        after, *rest = out if self.returns_tuple else (out,)
+        self.seen(after)
+        after = straight_through(x, after, self.keep)
+        return (after, *rest) if self.returns_tuple else after
 
 
 class LayerDropModuleList(nn.ModuleList):
-    """The layers of a stack, of which each training pass skips some at random.
+    """The layers of a stack, of which each training pass skips some groups at random.
 
-    Iterating is a forward pass: in training mode, each iteration draws anew which layers to skip and yields for them a
-    stand-in that returns its input. There is always one item for each layer, in order, so that ``enumerate`` gives a
-    layer its own number and hidden states line up. In evaluation mode the layers themselves come. Nothing is ever
-    rescaled, and all layers may be skipped in one pass, as in the paper.
+    The groups are whole layers, sub-layers and attention heads. Iterating is a forward pass: in training mode, each
+    iteration draws anew which groups to skip, and yields for a layer that misses any a stand-in that runs the rest of
+    it: nothing, if it is skipped as a whole. There is always one item for each layer, in order, so that ``enumerate``
+    gives a layer its own number and hidden states line up. In evaluation mode the layers themselves come. Nothing is
+    ever rescaled, and everything may be skipped in one pass, as in the paper. An attention all of whose heads are
+    dropped is skipped, with its norm and its output bias.
 
     The draws are keyed as :func:`~fairseq_layerdrop.modules.draw_skips` says, by the number of this pass within its
     update. A restarted training goes on with the same draws; only where fp16 overflows precede the checkpoint without
-    an update between does it begin that update's draws anew.
+    an update between does it begin that update's draws anew. Each kind of group draws from a stream of its own.
 
     Indexing, ``len`` and the names of parameters are those of :class:`torch.nn.ModuleList`.
 
     Args:
         layers: the layers, each called as ``layer(x, ...)`` with x of shape T x B x C.
-        rates: for each layer the probability of being skipped, in [0, 1].
+        rates: the rates of all groups, or those of whole layers alone, one a layer, in [0, 1].
         seed: the run's seed.
         stack: name of the stack; stacks with different names draw independently.
         returns_tuple: whether a layer returns ``(x, attention, key_values)``, as fairseq's decoder layers do, or x.
+        schedule: from the number of updates done to the part of the rates that is in force; all of them if None.
+        importance: learned importances of the layers, which then give the rates of whole layers; their mean is kept.
 
     Raises:
-        ValueError: a rate outside [0, 1], or not one rate a layer.
+        ValueError: a rate outside [0, 1], not one rate a layer, or heads to be dropped from layers of unknown kind.
     """
 
-    def __init__(self, layers, rates, *, seed: int, stack: str, returns_tuple: bool):
+    def __init__(
+        self,
+        layers,
+        rates,
+        *,
+        seed: int,
+        stack: str,
+        returns_tuple: bool,
+        schedule: Callable[[int], float] | None = None,
+        importance: LayerImportance | None = None,
+    ):
         super().__init__(layers)
-        self.rates = tuple(float(rate) for rate in rates)
-        if len(self.rates) != len(self):
-            raise ValueError(f"{len(self.rates)} LayerDrop rates for {len(self)} layers")
-        if not all(0 <= rate <= 1 for rate in self.rates):
-            raise ValueError(f"LayerDrop rates must be in [0, 1], not {self.rates}")
+        self.rates = rates if isinstance(rates, DropRates) else DropRates(tuple(rates))
+        if len(self.rates.layers) != len(self):
+            raise ValueError(f"{len(self.rates.layers)} LayerDrop rates for {len(self)} layers")
         self.seed = seed
         self.stack = stack
         self.returns_tuple = returns_tuple
+        self.schedule = schedule
+        # The importance is the stack's own module; as a child of this list it would count as a layer.
+        object.__setattr__(self, "importance", importance)
         self.update = 0
         self.micro_batch = 0
 
+    @property
+    def rates_in_force(self) -> DropRates:
+        """The rates after the updates done so far; where they are learned, those of whole layers are only the mean."""
+        return self.rates if self.schedule is None else self.rates.scaled(self.schedule(self.update))
+
     def set_num_updates(self, num_updates: int) -> None:
-        """Take the number of updates done so far; fairseq's trainer gives it before each micro-batch."""
+        """Take the number of updates done so far; fairseq's trainer gives it before each micro-batch.
+
+        The mean rates in force are logged with the training statistics.
+        """
         if num_updates != self.update:
             self.update = num_updates
             self.micro_batch = 0
+        rates = self.rates_in_force
+        for kind, of_kind, full in (
+            ("layerdrop", rates.layers, self.rates.layers),
+            ("sublayerdrop", rates.sub_layers, self.rates.sub_layers),
+            ("headdrop", rates.heads, self.rates.heads),
+        ):
+            if any(full):
+                metrics.log_scalar(f"{self.stack}_{kind}", sum(of_kind) / len(of_kind), weight=0, round=3)
 
-    def _draw(self) -> list[bool]:
-        skips = draw_skips(
-            self.rates,
+    def _draw_kind(self, kind: str, rates) -> list[bool]:
+        return draw_skips(
+            rates,
             seed=self.seed,
-            stream=zlib.crc32(self.stack.encode()),
+            stream=zlib.crc32(f"{self.stack}{kind}".encode()),
             update=self.update,
             micro_batch=self.micro_batch,
         )
+
+    def _draw(self, layers: list[nn.Module], layer_rates) -> list[Skips]:
+        """What this pass skips of each of *layers*."""
+        rates = self.rates_in_force
+        whole = self._draw_kind("", layer_rates)
+        sub_layers: list[set[str]] = [set() for _ in layers]
+        heads: list[dict[str, tuple[int, ...]]] = [{} for _ in layers]
+        if any(rates.sub_layers):
+            groups = [(i, name) for i, layer in enumerate(layers) for name in sub_layers_of(layer)]
+            drawn = self._draw_kind(" sub-layers", [rates.sub_layers[i] for i, _ in groups])
+            for (i, name), skip in zip(groups, drawn):
+                if skip:
+                    sub_layers[i].add(name)
+        if any(rates.heads):
+            attentions = [
+                (i, name) for i, layer in enumerate(layers) for name in sub_layers_of(layer) if name in ATTENTIONS
+            ]
+            groups = [(i, name, head) for i, name in attentions for head in range(getattr(layers[i], name).num_heads)]
+            drawn = self._draw_kind(" heads", [rates.heads[i] for i, _, _ in groups])
+            for (i, name, head), skip in zip(groups, drawn):
+                if skip:
+                    heads[i][name] = (*heads[i].get(name, ()), head)
         self.micro_batch += 1
-        return skips
+        return [Skips.of(*of_layer) for of_layer in zip(layers, whole, sub_layers, heads)]
 
     def __iter__(self):
-        layers = super().__iter__()
+        layers = list(super().__iter__())
         if not self.training:
             yield from layers
             return
-        drawn = list(zip(layers, self._draw()))
-        unattended = not any(attends_to_encoder(layer) for layer, skip in drawn if not skip)
-        for layer, skip in drawn:
-            yield _Skipped(layer, self.returns_tuple, unattended) if skip else layer
+        rates = self.rates_in_force.layers
+        keep = None if self.importance is None else self.importance.keep_rates(rates)
+        skips = self._draw(layers, rates if keep is None else (1 - keep.detach()).tolist())
+        sub_layers = [sub_layers_of(layer) for layer in layers]
+        unattended = not any(
+            "encoder_attn" in names and "encoder_attn" not in skipped.sub_layers and not skipped.layer
+            for names, skipped in zip(sub_layers, skips)
+        )
+        shares = [
+            float(skipped.layer) or len(skipped.sub_layers) / max(len(names), 1)
+            for names, skipped in zip(sub_layers, skips)
+        ]
+        metrics.log_scalar(f"{self.stack}_skipped", sum(shares) / len(shares), round=3)
+        for number, (layer, skipped) in enumerate(zip(layers, skips)):
+            if keep is not None:
+                seen = partial(self.importance.see, number)
+                yield _Pass(layer, skipped, self.returns_tuple, unattended, keep[number], seen)
+            elif skipped:
+                yield _Pass(layer, skipped, self.returns_tuple, unattended)
+            else:
+                yield layer
+        if self.importance is not None:
+            self.importance.end_pass()
 
     def __getitem__(self, index):
         if isinstance(index, slice):  # a part of the layers is no stack that could draw
@@ -101,4 +263,4 @@ class LayerDropModuleList(nn.ModuleList):
     __repr__ = nn.Module.__repr__  # ModuleList's own would iterate, that is, draw
 
     def extra_repr(self) -> str:
-        return f"stack={self.stack}, rates={self.rates}"
+        return f"stack={self.stack}, {self.rates}"

@@ -1,13 +1,17 @@
-"""Taking sub-layers out of fairseq's Transformer layers.
+"""Sub-layers and heads of fairseq's Transformer layers: which there are, and a layer without some of them.
 
 fairseq's layers compute each sub-layer as ``x + dropout(f(norm(x)))`` (pre-norm) or ``norm(x + dropout(f(x)))``
 (post-norm). With the norm gone and zero in place of f, both are x: the identity. The zero is a scalar, so that nothing
 is computed but its addition.
 """
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 
+import torch
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import nn
+from torch.nn.functional import linear
 
 # The attributes of a layer that make up each sub-layer; those of fairseq's NormFormer options are there on request.
 _MODULES = {
@@ -15,6 +19,7 @@ _MODULES = {
     "encoder_attn": ("encoder_attn", "encoder_attn_layer_norm"),
     "ffn": ("fc1", "fc2", "final_layer_norm", "ffn_layernorm", "w_resid"),
 }
+ATTENTIONS = ("self_attn", "encoder_attn")
 
 
 class Zero(nn.Module):
@@ -44,6 +49,23 @@ _STAND_INS = {
 }
 
 
+def sub_layers_of(layer: nn.Module) -> tuple[str, ...]:
+    """The sub-layers that *layer* has, in the order in which they run."""
+    found = {name: getattr(layer, attributes[0], None) for name, attributes in _MODULES.items()}
+    return tuple(name for name, module in found.items() if not (module is None or isinstance(module, Zero)))
+
+
+def sub_layer_parameters(layer: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters that make up the sub-layer *name* of *layer*."""
+    parts = [getattr(layer, attribute, None) for attribute in _MODULES[name]]
+    return [
+        parameter
+        for part in parts
+        if part is not None
+        for parameter in ([part] if isinstance(part, nn.Parameter) else part.parameters())
+    ]
+
+
 def remove_sublayers(layer: nn.Module, names: Iterable[str]) -> None:
     """Make sub-layers of *layer* the identity; their parameters and norms are gone afterwards.
 
@@ -58,6 +80,115 @@ def remove_sublayers(layer: nn.Module, names: Iterable[str]) -> None:
                 setattr(layer, attribute, stand_in() if stand_in else None)
 
 
-def attends_to_encoder(layer: nn.Module) -> bool:
-    """Whether *layer* is a decoder layer that has its ``encoder_attn``."""
-    return getattr(layer, "encoder_attn", None) is not None
+class _Rows(nn.Module):
+    """Some outputs of a linear module, with the module's own parameters."""
+
+    def __init__(self, module: nn.Linear, rows: torch.Tensor):
+        super().__init__()
+        self.module, self.rows = module, rows
+
+    def forward(self, x):
+        bias = self.module.bias
+        return linear(x, self.module.weight[self.rows], None if bias is None else bias[self.rows])
+
+
+class _Columns(nn.Module):
+    """A linear module on some of its inputs, with the module's own parameters."""
+
+    def __init__(self, module: nn.Linear, columns: torch.Tensor):
+        super().__init__()
+        self.module, self.columns = module, columns
+
+    def forward(self, x):
+        return linear(x, self.module.weight[:, self.columns], self.module.bias)
+
+
+def _view(module: nn.Module) -> nn.Module:
+    """Another module with the same parts and parameters, whose parts can be replaced without changing *module*."""
+    view = copy.copy(module)
+    view._modules, view._parameters = dict(module._modules), dict(module._parameters)
+    return view
+
+
+def rows_of_heads(heads: Iterable[int], width: int) -> torch.Tensor:
+    """Numbers of the rows that *heads* of a *width* have in an attention's q, k and v projections."""
+    return torch.tensor([head * width + i for head in heads for i in range(width)], dtype=torch.long)
+
+
+def _shrink(attention: nn.Module, heads: Sequence[int], rows, columns) -> None:
+    """Let *attention* compute with some of its heads, by functions that take rows and columns of a projection.
+
+    fairseq's attention knows the state in which its inner width isn't that of its input: that of its own head pruning.
+    """
+    index = rows_of_heads(heads, attention.head_dim).to(attention.out_proj.weight.device)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        setattr(attention, name, rows(getattr(attention, name), index))
+    attention.out_proj = columns(attention.out_proj, index)
+    attention.num_heads = len(heads)
+    attention.embed_dim = len(index)
+    attention._set_skip_embed_dim_check()
+
+
+def _check_heads(attention: nn.Module, heads: Sequence[int]) -> None:
+    if not heads or list(heads) != sorted(set(heads)) or not set(heads) <= set(range(attention.num_heads)):
+        raise ValueError(f"heads must be an ascending choice of 0-{attention.num_heads - 1}, not {list(heads)}")
+    if attention.bias_k is not None:
+        raise ValueError("heads of an attention with bias_k can't be left out")
+
+
+def remove_heads(attention: nn.Module, heads: Sequence[int]) -> None:
+    """Leave *attention*, in place, only some of its *heads*; the parameters of the others are gone afterwards.
+
+    Args:
+        attention: fairseq's ``MultiheadAttention``.
+        heads: numbers of the heads to keep, ascending, at least one.
+
+    Raises:
+        ValueError: there are no such heads, or the attention has a ``bias_k``.
+    """
+    _check_heads(attention, heads)
+
+    def cut(module: nn.Linear, weight: torch.Tensor, bias) -> nn.Linear:
+        smaller = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        smaller.weight = nn.Parameter(weight.detach().clone(), module.weight.requires_grad)
+        if bias is not None:
+            smaller.bias = nn.Parameter(bias.detach().clone(), module.bias.requires_grad)
+        return smaller
+
+    _shrink(
+        attention,
+        heads,
+        lambda module, rows: cut(module, module.weight[rows], None if module.bias is None else module.bias[rows]),
+        lambda module, columns: cut(module, module.weight[:, columns], module.bias),
+    )
+
+
+def _with_heads(attention: nn.Module, heads: Sequence[int]) -> nn.Module:
+    """What *attention* is with some of its *heads* alone, computed with its own parameters."""
+    _check_heads(attention, heads)
+    view = _view(attention)
+    _shrink(view, heads, _Rows, _Columns)
+    return view
+
+
+def without(layer: nn.Module, sub_layers: Iterable[str] = (), heads: Mapping[str, Iterable[int]] | None = None):
+    """*layer* without some sub-layers and heads: a module of its own, with the parameters of *layer* itself.
+
+    What is left out isn't computed, and gets no gradient; the weights of left-out heads, whose matrices take part, get
+    zeros. ``--checkpoint-activations`` goes on for the new module.
+
+    Args:
+        layer: a Transformer layer of fairseq; isn't changed.
+        sub_layers: names of the sub-layers to leave out.
+        heads: for ``self_attn`` or ``encoder_attn`` the numbers of the heads to leave out; not all of them.
+    """
+    view = _view(layer)
+    checkpointed = vars(view).pop("precheckpoint_forward", None)
+    if checkpointed is not None:  # it is bound to the layer itself
+        _, offload = vars(view).pop("forward").args
+    for name, dropped in (heads or {}).items():
+        attention, dropped = getattr(layer, name), set(dropped)
+        kept = [head for head in range(attention.num_heads) if head not in dropped]
+        setattr(view, name, _with_heads(attention, kept))
+    remove_sublayers(view, sub_layers)
+    return view if checkpointed is None else checkpoint_wrapper(view, offload)

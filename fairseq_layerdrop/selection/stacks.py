@@ -6,14 +6,13 @@ called, or it puts a hidden state in their place.
 """
 
 import contextlib
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ..modules import remove_sublayers
+from ..modules import without
 from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError
 
 
@@ -46,14 +45,7 @@ def _layers(stack: nn.Module, layers: Iterable[nn.Module]):
 
 def parts(layer: nn.Module, names: Iterable[str]) -> nn.Module:
     """A layer of which only the sub-layers *names* are left, with the parameters of *layer* itself."""
-    names = set(names)
-    view = copy.copy(layer)
-    for method in ("forward", "precheckpoint_forward"):  # of --checkpoint-activations, bound to the layer itself
-        vars(view).pop(method, None)
-    view._modules = dict(layer._modules)
-    view._parameters = dict(layer._parameters)
-    remove_sublayers(view, [name for name in SUB_LAYERS if name not in names])
-    return view
+    return without(layer, [name for name in SUB_LAYERS if name not in names])
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class TestDraws:
         disturbed.eval()
         ran(disturbed)
         disturbed.train()
-        assert "rates" in repr(disturbed)
+        assert "DropRates" in repr(disturbed)
         disturbed[1:3], len(disturbed), copy.deepcopy(disturbed)
         assert self.draws(disturbed, 20) == self.draws(stack(0.5), 20)
 
