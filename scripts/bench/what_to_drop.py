@@ -1,10 +1,11 @@
-"""What to drop while training: Figure 4 (left) of Fan, Grave & Joulin (2020), on WikiText-2. Writes OUT.json and OUT.md.
+"""What to drop while training: Figure 4 (left) of Fan, Grave & Joulin (2020), on WikiText-2.
 
-    python scripts/bench/what_to_drop.py work/wikitext2/data-bin --work work/what_to_drop --out configs/wikitext2/what_to_drop
+    python scripts/bench/what_to_drop.py work/wikitext2/data-bin --work work/what_to_drop \
+        --out configs/wikitext2/what_to_drop
 
 Each variant is trained by fairseq-train with the same updates and each of the --seeds, and evaluated by fairseq-eval-lm
-on the test set at full depth and at half of it. All settings but the drop rates are those of configs/wikitext2/layerdrop.yaml
-and of SMALLER. Each result is a line of WORK/log.jsonl at once; a second call goes on, and several may run at the same
+on the test set at full depth and at half of it. All settings but the drop rates are those of
+configs/wikitext2/layerdrop.yaml and of SMALLER. OUT.json and OUT.md are written from all results. Each result is a line of WORK/log.jsonl at once; a second call goes on, and several may run at the same
 time with different --seeds.
 """
 
@@ -27,7 +28,7 @@ SMALLER = {
     "model.decoder_layerdrop": 0.0,
     "dataset.max_tokens": 1024,
     "lr_scheduler.warmup_updates": 300,
-    "checkpoint.save_interval_updates": 500,
+    "checkpoint.save_interval_updates": 1000,
 }
 # As in the paper's figure, every group at the same rate; and Data Driven Pruning.
 VARIANTS = {
@@ -46,7 +47,8 @@ def run(*words, log=None) -> str:
     program, *arguments = map(str, words)
     done = subprocess.run(
         [str(Path(sys.executable).parent / program), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     if log:
         Path(log).write_text(done.stdout)
@@ -78,13 +80,13 @@ def train(args, name: str, seed: int) -> Path:
 
 
 def perplexity(args, checkpoint: Path, spec: str | None) -> float:
-    """Perplexity by piece of SentencePiece on the test set, as scripts/wikitext2/evaluate.sh measures it."""
+    """Perplexity by piece of SentencePiece on the test set, in blocks of 256."""
     user_dir = run("fairseq-layerdrop", "user-dir").strip()
     log = checkpoint.with_name("evaluate.log")
     run(
         "fairseq-eval-lm", args.data, "--path", checkpoint, "--user-dir", user_dir,
         "--task", "layerdrop_language_modeling", "--gen-subset", "test", "--cpu", "--sample-break-mode", "none",
-        "--tokens-per-sample", "256", "--max-tokens", "4096", "--context-window", "128",
+        "--tokens-per-sample", "256", "--max-tokens", "4096",
         "--required-batch-size-multiple", "1", *(["--prune-layers", spec] if spec else []), log=log,
     )  # fmt: skip
     return round(2 ** read_eval_lm_log(log).bits_per_token, 3)
