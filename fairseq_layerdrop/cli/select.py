@@ -218,7 +218,8 @@ def run(args) -> None:
             total = count if measure.by == "tokens" else sum(len(sample["target"]) for sample in samples)
         return Scorer(runner, sublayers, measure, total, log, processes, name)
 
-    answer = method(Question(engine, budget, loaded.pad, loaded.criterion, scorer, metric, options))
+    known = {**options, "importance": loaded.importance}
+    answer = method(Question(engine, budget, loaded.pad, loaded.criterion, scorer, metric, known))
     if not answer.removals:
         raise UserError(f"{args.method} would remove nothing")
     seconds = time.perf_counter() - started

@@ -5,10 +5,10 @@ import types
 from torch import nn
 
 from ..modules import LayerDropModuleList, LayerImportance
-from ..plan import STACKS, UserError
+from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers
 from .settings import drop_rates, drop_schedule
-from .share import chunks_of, share_layers
+from .share import share_layers
 
 
 def run_seed(args) -> int:
@@ -25,14 +25,15 @@ def make_droppable(model, args) -> None:
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
     """
+    structure = model_structure(args)
     if getattr(args, SUBLAYERS_SETTING, None) is not None:
-        remove_missing_sublayers(model, model_structure(args))
+        remove_missing_sublayers(model, structure)
     for name in STACKS:
         stack = getattr(model, name, None)
         if stack is not None:
             layers = [stack.layers[i] for i in range(len(stack.layers))]
             chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
-            share_layers(layers, chunks)
+            share_layers(layers, structure[name], chunks)
             use_layerdrop(stack, name, args, layers)
 
 

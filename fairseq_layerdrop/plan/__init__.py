@@ -6,8 +6,20 @@ Needs neither torch nor fairseq.
 from .errors import PlanError, UserError
 from .files import write_atomically
 from .grammar import Choice, PruneSpec, drop_spec, parse
+from .heads import heads_of, sub_layer
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
-from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure, format_layers, transformer_structure
+from .plan import (
+    STACKS,
+    SUB_LAYERS,
+    Details,
+    Layer,
+    Plan,
+    StackPlan,
+    Structure,
+    format_layers,
+    matching,
+    transformer_structure,
+)
 from .plan_file import (
     LADDER_FORMAT,
     PlanFile,
@@ -20,6 +32,7 @@ from .plan_file import (
     write_plan,
 )
 from .rules import RULES
+from .sharing import chunks_left, chunks_of
 
 __all__ = [
     "LADDER_FORMAT",
@@ -27,7 +40,9 @@ __all__ = [
     "STACKS",
     "SUB_LAYERS",
     "Choice",
+    "Details",
     "Ladder",
+    "Layer",
     "Plan",
     "PlanError",
     "PlanFile",
@@ -36,8 +51,12 @@ __all__ = [
     "Structure",
     "Unit",
     "UserError",
+    "chunks_left",
+    "chunks_of",
     "drop_spec",
     "format_layers",
+    "heads_of",
+    "matching",
     "parse",
     "plan_from_dict",
     "plan_to_dict",
@@ -45,6 +64,7 @@ __all__ = [
     "read_format",
     "read_ladder",
     "read_plan",
+    "sub_layer",
     "transformer_structure",
     "unit_name",
     "units_of",

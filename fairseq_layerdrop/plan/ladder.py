@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import PlanError
+from .heads import sub_layer
 from .plan import STACKS, Plan, StackPlan, Structure
 
 # What a method removes: a layer of a stack, or with a name a sub-layer of it.
@@ -21,7 +22,7 @@ def units_of(structure: Structure, sublayers: bool) -> tuple[Unit, ...]:
         (stack, number, name)
         for stack in STACKS
         for number, layer in enumerate(structure.get(stack, ()))
-        for name in (layer if sublayers else (None,))
+        for name in (map(sub_layer, layer) if sublayers else (None,))
     )
 
 
@@ -39,7 +40,7 @@ def plan_without(structure: Structure, dropped: Iterable[Unit]) -> Plan:
                 tuple(
                     ()
                     if (stack, number, None) in dropped
-                    else tuple(name for name in layer if (stack, number, name) not in dropped)
+                    else tuple(name for name in layer if (stack, number, sub_layer(name)) not in dropped)
                     for number, layer in enumerate(layers)
                 ),
             )

@@ -1,15 +1,18 @@
 """The Plan: which sub-layers of each layer of each stack are kept. Plain data, checked when made."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import PlanError
+from .heads import format_numbers as format_layers
+from .heads import lost, sub_layer
 
 STACKS = ("encoder", "decoder")
 # What a layer may consist of, in the order in which it runs.
 SUB_LAYERS = ("self_attn", "encoder_attn", "ffn")
 
-# A layer is the tuple of its sub-layers' names, a stack that of its layers, and a structure names a model's stacks.
+# A layer is the tuple of its sub-layers' names, those without some of their heads as plan/heads.py says. A stack is the
+# tuple of its layers, and a structure names a model's stacks.
 Layer = tuple[str, ...]
 Structure = Mapping[str, tuple[Layer, ...]]
 
@@ -26,15 +29,22 @@ def transformer_structure(depths: Mapping[str, int], encoder_attn: bool = True) 
     return {stack: (layers[stack],) * depth for stack, depth in depths.items()}
 
 
-def format_layers(layers: Iterable[int]) -> str:
-    """Ascending layer numbers as the grammar writes them, with ranges: ``(0, 1, 2, 5)`` is ``0-2,5``."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+@dataclass(frozen=True)
+class Details:
+    """What a structure doesn't tell of a model, and some plans need.
+
+    Attributes:
+        heads: number of attention heads of each stack.
+        importance: learned importance of each layer, by stack, where the model has learned any.
+    """
+
+    heads: Mapping[str, int] = field(default_factory=dict)
+    importance: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def matching(entry: str, entries: Iterable[str]) -> str | None:
+    """What *entries* have of the sub-layer that *entry* is, with whatever heads."""
+    return next((other for other in entries if sub_layer(other) == sub_layer(entry)), None)
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,16 @@ class StackPlan:
         if len(self.keep) != len(self.full):
             raise PlanError(f"a plan for {len(self.full)} layers must tell of each, not of {len(self.keep)}")
         for number, (full, keep) in enumerate(zip(self.full, self.keep)):
-            if keep != tuple(name for name in full if name in keep):
-                raise PlanError(f"layer {number} has {', '.join(full)}, of which it can't keep {', '.join(keep)}")
+            found = [matching(name, keep) for name in full]
+            try:
+                if tuple(filter(None, found)) != keep:
+                    raise PlanError("")
+                for name, left in zip(full, found):
+                    lost(name, left)
+            except PlanError:
+                raise PlanError(
+                    f"layer {number} has {', '.join(full)}, of which it can't keep {', '.join(keep)}"
+                ) from None
         if not any(self.keep):
             raise PlanError("a plan must keep at least one layer of each stack")
 
@@ -89,9 +107,15 @@ class StackPlan:
 
     @property
     def dropped_sublayers(self) -> tuple[tuple[int, str], ...]:
-        """The sub-layers that kept layers lose, each with its layer's number in the full stack."""
+        """The sub-layers and heads that kept layers lose, each with its layer's number in the full stack.
+
+        A head is told as ``self_attn.head2``.
+        """
         return tuple(
-            (number, name) for number in self.layers for name in self.full[number] if name not in self.keep[number]
+            (number, gone)
+            for number in self.layers
+            for name in self.full[number]
+            for gone in lost(name, matching(name, self.keep[number]))
         )
 
     def __str__(self) -> str:
@@ -123,7 +147,7 @@ class Plan:
 
     @property
     def drops_sublayers(self) -> bool:
-        """Whether a kept layer loses a sub-layer."""
+        """Whether a kept layer loses a sub-layer or a head."""
         return any(part.dropped_sublayers for part in self.stacks.values())
 
     def __str__(self) -> str:

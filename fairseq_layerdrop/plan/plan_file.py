@@ -11,7 +11,9 @@
     }
 
 Each stack lists all layers of the full model, so a plan says for which model it is. The checksum is that of the rest:
-a damaged file is never taken for another plan. What a person writes by hand is the grammar's text.
+a damaged file is never taken for another plan. An attention that loses some of its heads is in both lists, as in
+``"keep": ["self_attn.head0-1,3of4", …], "drop": ["self_attn.head2of4"]``. What a person writes by hand is the
+grammar's text.
 
 A ladder's file has the format "fairseq-layerdrop ladder", the whole model's stacks, and the removals in order::
 
@@ -22,14 +24,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .errors import PlanError
 from .files import write_atomically
+from .heads import heads_of, is_entry, sub_layer, with_heads
 from .ladder import Ladder, Unit, unit_name
-from .plan import STACKS, SUB_LAYERS, Plan, StackPlan, Structure
+from .plan import STACKS, SUB_LAYERS, Details, Plan, StackPlan, Structure, matching
 
 FORMAT = "fairseq-layerdrop plan"
 LADDER_FORMAT = "fairseq-layerdrop ladder"
@@ -42,11 +46,40 @@ def plan_to_dict(plan: Plan) -> dict:
     """*plan* as the ``stacks`` of a plan file."""
     return {
         stack: [
-            {"keep": list(keep), "drop": [name for name in full if name not in keep]}
+            {"keep": list(keep), "drop": [name for name in map(partial(_dropped, keep=keep), full) if name]}
             for full, keep in zip(part.full, part.keep)
         ]
         for stack, part in plan.stacks.items()
     }
+
+
+def _dropped(full: str, keep: Sequence[str]) -> str | None:
+    """What of the sub-layer *full* isn't among those kept."""
+    left = matching(full, keep)
+    if left is None or left == full:
+        return full if left is None else None
+    heads, total = heads_of(left)
+    had = heads_of(full) or (range(total), total)
+    return with_heads(full, set(had[0]) - set(heads), total)
+
+
+def _together(keep: Sequence[str], drop: Sequence[str]) -> tuple[str, ...]:
+    """The layer of which *keep* and *drop* are the parts.
+
+    Raises:
+        ValueError: they overlap.
+    """
+    layer = []
+    for name in SUB_LAYERS:
+        parts = [part for part in (matching(name, keep), matching(name, drop)) if part]
+        if len(parts) < 2:
+            layer.extend(parts)
+            continue
+        (kept, total), (dropped, of) = map(heads_of, parts)
+        if total != of or set(kept) & set(dropped):
+            raise ValueError
+        layer.append(with_heads(name, {*kept, *dropped}, total))
+    return tuple(layer)
 
 
 def plan_from_dict(stacks: object, where: str) -> Plan:
@@ -76,12 +109,17 @@ def plan_from_dict(stacks: object, where: str) -> Plan:
             if not isinstance(layer, dict) or set(layer) != {"keep", "drop"}:
                 raise wrong(field, 'an object with "keep" and "drop"')
             for part, names in layer.items():
-                if not isinstance(names, list) or names != [name for name in SUB_LAYERS if name in names]:
+                known = isinstance(names, list) and all(isinstance(n, str) and is_entry(n, SUB_LAYERS) for n in names)
+                order = [SUB_LAYERS.index(sub_layer(name)) for name in names] if known else [0, 0]
+                if order != sorted(set(order)):
                     raise wrong(f"{field}.{part}", f"a list of sub-layers in the order {', '.join(SUB_LAYERS)}")
             keep, drop = layer["keep"], layer["drop"]
-            if set(keep) & set(drop) or not keep + drop:
+            try:
+                full.append(_together(keep, drop))
+            except (TypeError, ValueError):  # one of them is whole, or heads are in both
+                raise wrong(field, "a layer with each of its sub-layers either kept or dropped") from None
+            if not full[-1]:
                 raise wrong(field, "a layer with each of its sub-layers either kept or dropped")
-            full.append(tuple(name for name in SUB_LAYERS if name in keep + drop))
             kept.append(tuple(keep))
         if not any(kept):
             raise wrong(f"stacks.{stack}", "a list of layers of which at least one is kept")
@@ -106,7 +144,7 @@ class PlanFile:
     def __str__(self) -> str:
         return self.path
 
-    def resolve(self, structure: Structure) -> Plan:
+    def resolve(self, structure: Structure, details: Details = Details()) -> Plan:  # noqa: B008
         """The plan, if it is for a model of this *structure*.
 
         Raises:

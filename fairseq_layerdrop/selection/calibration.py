@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 
 from ..plan import Structure, UserError
-from ..surgery import fingerprint, load_checkpoint, state_structure
+from ..surgery import fingerprint, learned_importance, load_checkpoint, state_structure
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Loaded:
     Attributes:
         structure: the model's stacks, each with its layers.
         fingerprint: SHA-256 of its weights.
+        importance: the learned importance of each layer, by stack, where the training learned any.
     """
 
     model: torch.nn.Module
@@ -31,6 +32,7 @@ class Loaded:
     settings: object
     structure: Structure
     fingerprint: str
+    importance: Mapping[str, tuple[float, ...]]
 
     @property
     def pad(self) -> int:
@@ -60,6 +62,7 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
     if not structure:
         raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
     weights = fingerprint(checkpoint["model"])
+    importance = learned_importance(checkpoint["model"])
     del checkpoint
     try:
         given = ast.literal_eval(overrides)
@@ -80,7 +83,7 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
         model.cuda()
     criterion = task.build_criterion(settings.criterion)
     criterion.eval()
-    return Loaded(model, task, criterion, settings, structure, weights)
+    return Loaded(model, task, criterion, settings, structure, weights, importance)
 
 
 def batches(

@@ -11,23 +11,26 @@ from .checkpoint import (
     trust_own_processes,
 )
 from .config import (
+    IMPORTANCE_SETTING,
     SUBLAYERS_SETTING,
     ConfigError,
     complete_architecture,
     copy_config,
+    details,
     model_structure,
     prune_config,
-    set_structure,
+    set_plan,
 )
 from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
 from .describe import Description, describe
 from .export import ExportError, export_checkpoint, plan_for, pruned_settings, weights_of
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
-from .state import DepthError, has_structure, slice_state_dict, state_depths, state_structure
+from .state import DepthError, has_structure, learned_importance, slice_state_dict, state_depths, state_structure
 
 __all__ = [
     "HISTORY_KEY",
+    "IMPORTANCE_SETTING",
     "SUBLAYERS_SETTING",
     "CheckpointError",
     "ConfigError",
@@ -42,12 +45,14 @@ __all__ = [
     "copy_config",
     "copy_whole",
     "describe",
+    "details",
     "export_checkpoint",
     "fingerprint",
     "has_structure",
     "history_entry",
     "history_in_words",
     "last_epochs",
+    "learned_importance",
     "load_checkpoint",
     "model_structure",
     "plan_for",
@@ -56,7 +61,7 @@ __all__ = [
     "pruning_history",
     "remove_missing_sublayers",
     "save_checkpoint",
-    "set_structure",
+    "set_plan",
     "settings_for_ctranslate2",
     "slice_on_load",
     "slice_state_dict",

@@ -2,20 +2,41 @@
 
 import logging
 import types
+from collections.abc import Mapping
+from dataclasses import replace
 
-from ..modules import remove_sublayers
-from ..plan import SUB_LAYERS, Plan, PlanFile, PruneSpec, Structure
-from .config import model_structure, prune_config
-from .state import DepthError, has_structure, layers_of, slice_state_dict
+from ..modules import remove_heads, remove_sublayers
+from ..plan import SUB_LAYERS, Plan, PlanError, PlanFile, PruneSpec, Structure, heads_of, matching, sub_layer
+from .config import details, model_structure, prune_config
+from .state import DepthError, has_structure, layers_of, slice_state_dict, without_importance
 
 logger = logging.getLogger(__name__)
 
 
 def remove_missing_sublayers(model, structure: Structure) -> None:
-    """Take out of *model*, in place, the sub-layers that it doesn't have in *structure*, which has the same depths."""
+    """Take out of *model*, in place, what it doesn't have in *structure*, which has the same depths.
+
+    Raises:
+        PlanError: an attention has another number of heads than *structure* tells.
+    """
     for stack, number, layer in layers_of(model):
-        if stack in structure:
-            remove_sublayers(layer, [name for name in SUB_LAYERS if name not in structure[stack][number]])
+        if stack not in structure:
+            continue
+        entries = structure[stack][number]
+        remove_sublayers(layer, [name for name in SUB_LAYERS if not matching(name, entries)])
+        for entry in filter(heads_of, entries):
+            (heads, total), attention = heads_of(entry), getattr(layer, sub_layer(entry))
+            if attention.num_heads == total:
+                remove_heads(attention, heads)
+            elif attention.num_heads != len(heads):  # else they are gone already
+                raise PlanError(
+                    f"the plan is for {total} heads in {sub_layer(entry)} of {stack} layer {number}, and this model "
+                    f"has {attention.num_heads}"
+                )
+
+
+def _numbers(state_dict) -> int:
+    return sum(tensor.numel() for tensor in without_importance(state_dict).values())
 
 
 def _load_sliced(self, state_dict, *args, **kwargs):
@@ -27,8 +48,8 @@ def _load_sliced(self, state_dict, *args, **kwargs):
         except DepthError as error:
             raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
         after = sum(parameter.numel() for parameter in self.parameters())
-        # Pruning only takes keys away, and renames others: what is missing is what was dropped.
-        dropped = sum(v.numel() for v in full.values()) - sum(v.numel() for v in state_dict.values())
+        # Pruning only takes values away, and renames others: what is missing is what was dropped.
+        dropped = _numbers(full) - _numbers(state_dict)
         logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
     return type(self).load_state_dict(self, state_dict, *args, **kwargs)
 
@@ -44,13 +65,14 @@ def slice_on_load(model, plan: Plan) -> None:
     model.load_state_dict = types.MethodType(_load_sliced, model)
 
 
-def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile):
+def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile, importance: Mapping | None = None):
     """Build the model that *cfg* describes, pruned.
 
     Args:
         build_model: function from a model configuration to a model.
         cfg: configuration of the full model; isn't changed.
         spec: what to keep of it.
+        importance: the learned importances of the model's layers, by stack; by default those that *cfg* notes.
 
     Returns:
         the small model, which slices a full checkpoint when it loads one; its plan is its ``prune_plan``.
@@ -59,7 +81,10 @@ def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile):
         PlanError: *spec* doesn't fit the model.
         ConfigError: *cfg* tells of no depth.
     """
-    plan = spec.resolve(model_structure(cfg))
+    known = details(cfg)
+    if importance is not None:
+        known = replace(known, importance=importance)
+    plan = spec.resolve(model_structure(cfg), known)
     model = build_model(prune_config(cfg, plan))
     remove_missing_sublayers(model, plan.pruned)
     slice_on_load(model, plan)

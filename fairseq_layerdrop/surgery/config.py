@@ -9,11 +9,14 @@ from omegaconf import OmegaConf, open_dict
 
 from ..plan import (
     STACKS,
+    Details,
     Plan,
     PlanError,
     PruneSpec,
     Structure,
     UserError,
+    chunks_left,
+    chunks_of,
     drop_spec,
     parse,
     transformer_structure,
@@ -21,6 +24,8 @@ from ..plan import (
 
 # The setting in which our models note the sub-layers that they lack.
 SUBLAYERS_SETTING = "pruned_sublayers"
+# Where the importances that a checkpoint's model has learned are noted when it is loaded.
+IMPORTANCE_SETTING = "layer_importance"
 
 
 class ConfigError(UserError):
@@ -83,7 +88,7 @@ def model_structure(cfg) -> Structure:
         return whole
     try:
         spec = parse(text)
-        plan = spec.resolve(whole)
+        plan = spec.resolve(whole, details(cfg))
     except PlanError as error:
         raise ConfigError(f"{SUBLAYERS_SETTING}: {error}") from error
     if not isinstance(spec, PruneSpec) or any(len(part.layers) != part.depth for part in plan.stacks.values()):
@@ -91,12 +96,40 @@ def model_structure(cfg) -> Structure:
     return plan.pruned
 
 
-def set_structure(cfg, structure: Structure) -> None:
-    """Write the depths of *structure* into *cfg*, in place, and what its layers lack where *cfg* has a place for it."""
-    for stack, layers in structure.items():
-        setattr(cfg, f"{stack}_layers", len(layers))
+def details(cfg) -> Details:
+    """What *cfg* tells of a model beside its structure: heads, and learned importances where its loading noted any."""
+    heads = {stack: getattr(cfg, f"{stack}_attention_heads", None) for stack in STACKS}
+    importance = getattr(cfg, IMPORTANCE_SETTING, None) or {}
+    return Details(
+        {stack: number for stack, number in heads.items() if number is not None},
+        {stack: tuple(scores) for stack, scores in importance.items()},
+    )
+
+
+def set_plan(cfg, plan: Plan) -> None:
+    """Let *cfg*, in place, describe the model that *plan* leaves of the one that it describes.
+
+    Beside the depths, that is what the layers lack, where *cfg* has a place for it, and what our models are told of
+    each layer: its LayerDrop rate and the neighbours with which it shares weights. Importances are no longer learned,
+    and a target depth that is reached goes.
+    """
+    for stack, part in plan.stacks.items():
+        setattr(cfg, f"{stack}_layers", len(part.layers))
+        if len(part.layers) == part.depth:
+            continue
+        rates = getattr(cfg, f"{stack}_layerdrop_rates", None)
+        if rates:
+            of_layers = rates.split(",")
+            setattr(cfg, f"{stack}_layerdrop_rates", ",".join(of_layers[layer] for layer in part.layers))
+        if getattr(cfg, f"{stack}_share_layers", None):
+            chunks = chunks_of(getattr(cfg, f"{stack}_share_layers"), part.depth, stack)
+            setattr(cfg, f"{stack}_share_layers", chunks_left(chunks, part.layers))
+        if (getattr(cfg, f"{stack}_layerdrop_target_depth", None) or 0) >= len(part.layers):
+            setattr(cfg, f"{stack}_layerdrop_target_depth", None)
+        if getattr(cfg, f"{stack}_layerdrop_learned", False):
+            setattr(cfg, f"{stack}_layerdrop_learned", False)
     if SUBLAYERS_SETTING in cfg:
-        spec = drop_spec(whole_structure(cfg), structure)
+        spec = drop_spec(whole_structure(cfg), plan.pruned)
         setattr(cfg, SUBLAYERS_SETTING, None if spec is None else str(spec))
 
 
@@ -113,5 +146,5 @@ def prune_config(cfg, plan: Plan):
         plan: a plan for the structure of *cfg*.
     """
     pruned = copy_config(cfg)
-    set_structure(pruned, plan.pruned)
+    set_plan(pruned, plan)
     return pruned

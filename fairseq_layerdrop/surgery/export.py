@@ -8,17 +8,18 @@ from dataclasses import fields
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-from ..plan import STACKS, Plan, PlanFile, PruneSpec, UserError
+from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, UserError
 from .config import (
     SUBLAYERS_SETTING,
     architecture_of,
     complete_architecture,
-    set_structure,
+    details,
+    model_structure,
+    set_plan,
     settings_as_dict,
-    whole_structure,
 )
 from .history import KEY, history_entry, pruning_history, updates_of
-from .state import slice_state_dict, state_structure
+from .state import learned_importance, slice_state_dict, state_structure, without_importance
 
 # What our versions of fairseq's architectures and tasks begin with.
 _OURS = "layerdrop_"
@@ -62,7 +63,11 @@ def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool =
     if not structure:
         raise ExportError("this checkpoint has no Transformer layers in an encoder or a decoder")
     structure = {stack: structure[stack] for stack in STACKS if stack in structure}
-    return spec.resolve(structure) if spec else Plan.whole(structure)
+    settings = flat_settings(checkpoint)
+    if getattr(settings, SUBLAYERS_SETTING, None):  # it knows of heads too, which the state dict doesn't tell
+        structure = model_structure(settings)
+    known = Details(details(settings).heads, learned_importance(checkpoint["model"]))
+    return spec.resolve(structure, known) if spec else Plan.whole(structure)
 
 
 def _registered_base(cls: type, registry: Mapping[str, type]) -> str:
@@ -134,17 +139,18 @@ def pruned_settings(checkpoint: Mapping, plan: Plan) -> Namespace:
         ExportError: sub-layers are missing and we have no version of the architecture.
     """
     flat = flat_settings(checkpoint)
-    for stack, layers in plan.pruned.items():
-        setattr(flat, f"{stack}_layers", len(layers))
+    setattr(flat, SUBLAYERS_SETTING, None)
+    for stack in plan.stacks:
         setattr(flat, f"{stack}_layers_to_keep", None)
-    whole = whole_structure(flat)
-    if any(whole[stack] != layers for stack, layers in plan.pruned.items()):
+    set_plan(flat, plan)
+    shares = any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks)
+    if getattr(flat, SUBLAYERS_SETTING) or shares:
         name = _our_architecture(architecture_of(flat))
-        setattr(flat, SUBLAYERS_SETTING, None)
-        set_structure(flat, plan.pruned)
     else:
         name = _stock_architecture(architecture_of(flat))
         vars(flat).pop(SUBLAYERS_SETTING, None)
+    for stack in plan.stacks:
+        vars(flat).pop(f"{stack}_layerdrop_learned", None)
     vars(flat).pop("prune_layers", None)
     flat._name = flat.arch = name
     flat.task = task_settings(checkpoint)["_name"]
@@ -188,7 +194,7 @@ def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = Fa
     return {
         "args": None if cfg else flat,
         "cfg": cfg,
-        "model": slice_state_dict(weights_of(checkpoint, ema), plan),
+        "model": without_importance(slice_state_dict(weights_of(checkpoint, ema), plan)),
         "criterion": checkpoint.get("criterion"),
         # What fairseq asks of every checkpoint, with nothing in it but the number of updates.
         "optimizer_history": [

@@ -1,11 +1,13 @@
 """Plan x state dict -> smaller state dict, by the names of keys."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+import torch
 from torch import nn
 
-from ..plan import SUB_LAYERS, Plan, Structure, UserError
+from ..modules import rows_of_heads
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, UserError, heads_of, matching, sub_layer
 
 # The number of a Transformer layer in a state dict's key: `encoder.layers.3.…`, RoBERTa's
 # `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual
@@ -21,6 +23,10 @@ _SUB_LAYER_KEY = re.compile(
     r"\.(?:(?P<self_attn>self_attn|attn_ln|c_attn|layer_norms\.0)"
     r"|(?P<encoder_attn>encoder_attn|layer_norms\.1)"
     r"|(?P<ffn>fc1|fc2|final_layer_norm|ffn_layernorm|w_resid|layer_norms\.2))(?:_layer_norm)?(?:\..+)?"
+)
+# What a stack with learned rates holds beside its layers.
+_IMPORTANCE_KEY = re.compile(
+    r"(?:models\.[^.]+\.)?(?P<part>encoder|decoder)\.(?P<sentence>sentence_encoder\.)?layer_importance\.(?P<tail>.+)"
 )
 
 
@@ -78,7 +84,21 @@ def state_depths(state_dict: Mapping) -> dict[str, int]:
 def _same_layers(found: tuple, planned: tuple) -> bool:
     """Whether a state dict's layers are those of a plan; of other layers than a Transformer's, the number counts."""
     known = {"self_attn", "ffn"} <= {name for layer in found for name in layer}
+    # A state dict doesn't tell which heads an attention has.
+    planned = tuple(tuple(map(sub_layer, layer)) for layer in planned)
     return found == planned if known else len(found) == len(planned)
+
+
+def learned_importance(state_dict: Mapping) -> dict[str, tuple[float, ...]]:
+    """The learned importance of each layer (Data Driven Pruning), by stack, of those that have any."""
+    found = {match: state_dict[match.string] for match in map(_IMPORTANCE_KEY.fullmatch, state_dict) if match}
+    return {_stack_of(match): tuple(scores.tolist()) for match, scores in found.items() if match["tail"] == "scores"}
+
+
+def without_importance(state_dict: Mapping, stacks: Collection[str] = STACKS) -> dict:
+    """*state_dict* without what *stacks* have learned of their layers' importance."""
+    matches = {key: _IMPORTANCE_KEY.fullmatch(key) for key in state_dict}
+    return {key: state_dict[key] for key, match in matches.items() if not match or _stack_of(match) not in stacks}
 
 
 def has_structure(state_dict: Mapping, structure: Structure) -> bool:
@@ -87,12 +107,28 @@ def has_structure(state_dict: Mapping, structure: Structure) -> bool:
     return all(_same_layers(found.get(stack, ()), tuple(layers)) for stack, layers in structure.items())
 
 
+def _with_heads(tail: str, value, full: str, keep: str):
+    """What is left of a tensor of an attention that had the heads in *full*, of those in *keep*."""
+    kept, total = heads_of(keep)
+    had = (heads_of(full) or (range(total), total))[0]
+    places = [had.index(head) for head in kept]
+    projection = re.fullmatch(r"\.\w+\.(?P<name>[qkv]_proj|out_proj|in_proj_weight|in_proj_bias)(?:\.\w+)?", tail)
+    if projection is None:
+        return value  # of a norm, or fairseq's per-head factors of the attention's output
+    if projection["name"] == "out_proj":
+        return value if value.dim() == 1 else value[:, rows_of_heads(places, value.shape[1] // len(had))]
+    stacked = 3 if projection["name"].startswith("in_proj") else 1  # old checkpoints hold q, k and v in one
+    rows = [part[rows_of_heads(places, part.shape[0] // len(had))] for part in value.chunk(stacked)]
+    return torch.cat(rows)
+
+
 def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
     """The state dict of the pruned model: keys of dropped layers and sub-layers are gone, the layers renumbered.
 
-    All other keys stay. The tensors are those of *state_dict*, not copies, and *state_dict* isn't changed. Only names
-    of keys are looked at, so keys of any age work: slice before fairseq upgrades them, since its upgrade walks the
-    small model and would miss the layers numbered beyond it.
+    Where an attention loses heads, their rows and columns are taken out of its matrices, which are then copies. With
+    layers go the importances that their stack has learned. All other keys stay. The other tensors are those of
+    *state_dict*, and *state_dict* isn't changed. Only names of keys are looked at, so keys of any age work: slice
+    before fairseq upgrades them, since its upgrade walks the small model and would miss the layers numbered beyond it.
 
     Args:
         state_dict: of the full model.
@@ -114,14 +150,19 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
             )
     renumbered = {stack: {old: new for new, old in enumerate(part.layers)} for stack, part in plan.stacks.items()}
     sliced = {}
-    for key, value in state_dict.items():
+    changed = [stack for stack, part in plan.stacks.items() if len(part.layers) < part.depth]
+    for key, value in without_importance(state_dict, changed).items():
         match = _LAYER_KEY.fullmatch(key)
         stack = _stack_of(match) if match and match["tail"] else None
         if stack in renumbered:
             number, name = int(match["layer"]), _sub_layer_of(match)
             part = plan.stacks[stack]
-            if number not in renumbered[stack] or (name in part.full[number] and name not in part.keep[number]):
+            full = matching(name, part.full[number]) if name else None
+            keep = matching(name, part.keep[number]) if name else None
+            if number not in renumbered[stack] or (full and not keep):
                 continue
+            if full != keep and heads_of(keep):
+                value = _with_heads(match["tail"], value, full, keep)
             key = f"{match['head']}{renumbered[stack][number]}{match['tail']}"
         sliced[key] = value
     return sliced

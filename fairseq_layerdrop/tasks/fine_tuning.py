@@ -7,16 +7,17 @@ from pathlib import Path
 
 from fairseq.models.ema import ema
 
-from ..plan import Plan, UserError, drop_spec, plan_to_dict, transformer_structure
+from ..plan import Plan, UserError, drop_spec, matching, plan_to_dict, transformer_structure
 from ..surgery import (
     SUBLAYERS_SETTING,
     has_structure,
     history_entry,
     history_in_words,
+    learned_importance,
     load_checkpoint,
     model_structure,
     pruning_history,
-    set_structure,
+    set_plan,
     slice_state_dict,
     state_structure,
 )
@@ -44,14 +45,14 @@ def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
     if plan is not None:
         if plan.drops_sublayers and SUBLAYERS_SETTING not in cfg:
             raise UserError(
-                "sub-layers can be left out of layerdrop_ architectures only; give --arch layerdrop_…, which loads "
-                "the same checkpoints"
+                "sub-layers and heads can be left out of layerdrop_ architectures only; give --arch layerdrop_…, which "
+                "loads the same checkpoints"
             )
-        if not any("encoder_attn" in layer for layer in plan.pruned.get("decoder", ())) and any(
-            "encoder_attn" in layer for layer in plan.full.get("decoder", ())
+        if not any(matching("encoder_attn", layer) for layer in plan.pruned.get("decoder", ())) and any(
+            matching("encoder_attn", layer) for layer in plan.full.get("decoder", ())
         ):
             raise UserError("no decoder layer keeps its encoder_attn, so the encoder could not be trained")
-        set_structure(cfg, plan.pruned)
+        set_plan(cfg, plan)
         if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line
             cfg.prune_layers = None
         if run is not None:
@@ -108,6 +109,12 @@ def _structure_flags(structure) -> str:
     flags = [f"--{stack}-layers {depth}" for stack, depth in depths.items()]
     lacks = drop_spec(transformer_structure(depths), structure)
     return " ".join(flags) + (f" --pruned-sublayers {lacks}" if lacks else "")
+
+
+def starting_importance(run) -> dict[str, tuple[float, ...]]:
+    """The learned importances of the model that a training of this configuration begins with."""
+    start = _starting_point(run.checkpoint) if run is not None else None
+    return learned_importance(load_checkpoint(start)["model"]) if start is not None else {}
 
 
 def _starting_point(settings) -> Path | None:

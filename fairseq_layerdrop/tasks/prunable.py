@@ -8,8 +8,15 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf, open_dict
 
 from ..plan import PlanError, UserError, parse
-from ..surgery import HISTORY_KEY, build_pruned, complete_architecture, copy_config
-from .fine_tuning import begin_training
+from ..surgery import (
+    HISTORY_KEY,
+    IMPORTANCE_SETTING,
+    build_pruned,
+    complete_architecture,
+    copy_config,
+    learned_importance,
+)
+from .fine_tuning import begin_training, starting_importance
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -87,6 +94,7 @@ class PrunableTask:
         def build(model_cfg):
             return super(PrunableTask, self).build_model(model_cfg, from_checkpoint)
 
+        run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
         with _one_line(unless=from_checkpoint):
             prune_layers = self._settings.prune_layers
             if prune_layers is None and from_checkpoint:
@@ -97,9 +105,9 @@ class PrunableTask:
                 if from_checkpoint:
                     cfg = copy_config(cfg)
                 complete_architecture(cfg)
-                model = build_pruned(build, cfg, parse(prune_layers))
+                importance = None if from_checkpoint else starting_importance(run)
+                model = build_pruned(build, cfg, parse(prune_layers), importance)
             if not from_checkpoint:
-                run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
         return model
@@ -117,7 +125,7 @@ def _prunable(name: str) -> str:
 
 
 def load_checkpoints_as_prunable() -> None:
-    """Let ``prune_layers``, given when a checkpoint is loaded, reach checkpoints of stock fairseq.
+    """Let ``prune_layers``, given when a checkpoint is loaded, reach checkpoints of stock fairseq and learned plans.
 
     fairseq-validate and ``from_pretrained`` build the task that a checkpoint names, with the caller's options laid
     over it by name. A checkpoint from stock fairseq names a stock task, which has no ``prune_layers``, so the option
@@ -128,6 +136,10 @@ def load_checkpoints_as_prunable() -> None:
     @functools.wraps(load)
     def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
         state = load(path, arg_overrides, *args, **kwargs)
+        importance = learned_importance(state.get("model") or {})
+        if importance:  # models are built before they see their weights
+            with open_dict(state["cfg"]):
+                setattr(state["cfg"].model, IMPORTANCE_SETTING, importance)
         prune_layers = (arg_overrides or {}).get("prune_layers")
         if prune_layers is not None:
             parse(prune_layers)

@@ -5,8 +5,8 @@
 
 Each variant is trained by fairseq-train with the same updates and each of the --seeds, and evaluated by fairseq-eval-lm
 on the test set at full depth and at half of it. All settings but the drop rates are those of
-configs/wikitext2/layerdrop.yaml and of SMALLER. OUT.json and OUT.md are written from all results. Each result is a line of WORK/log.jsonl at once; a second call goes on, and several may run at the same
-time with different --seeds.
+configs/wikitext2/layerdrop.yaml and of SMALLER. OUT.json and OUT.md are written from all results. Each result is a line
+of WORK/log.jsonl at once; a second call goes on, and several may run at the same time with different --seeds.
 """
 
 import argparse

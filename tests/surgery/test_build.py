@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery import build_pruned, model_structure, prune_config, state_structure
+from fairseq_layerdrop.modules import without
+from fairseq_layerdrop.plan import heads_of, parse, sub_layer, transformer_structure
+from fairseq_layerdrop.surgery import build_pruned, details, model_structure, prune_config, state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import SAMPLE, build, settings
 
@@ -22,6 +23,11 @@ SUB_LAYER_PLANS = [
     "decoder=drop:0.self_attn,1.encoder_attn,2.ffn,3.self_attn,3.ffn",
     "encoder=drop:0,2.ffn/decoder=keep:1.encoder_attn,3",
     "drop:0-2.self_attn",
+]
+HEAD_PLANS = [
+    "drop:1.self_attn.head0",
+    "encoder=drop:0,2.self_attn.head1,2.ffn/decoder=drop:1-3.encoder_attn.head0,2.self_attn.head0-1",
+    "decoder=keep:0,1.encoder_attn.head1,3",
 ]
 WHOLE = transformer_structure({"encoder": 4, "decoder": 4})
 ARCHITECTURES = ["layerdrop_transformer_tiny", pytest.param("transformer_tiny", marks=NEEDS_FAIRSEQ_MAIN)]
@@ -40,11 +46,16 @@ def skip(model, plan):
     norms = {"self_attn": "self_attn_layer_norm", "encoder_attn": "encoder_attn_layer_norm", "ffn": "final_layer_norm"}
     for stack, part in plan.stacks.items():
         for number, keep in enumerate(part.keep):
-            layer = getattr(model, stack).layers[number]
+            layers = getattr(model, stack).layers
+            heads = {sub_layer(entry): heads_of(entry) for entry in keep if heads_of(entry)}
+            if heads:
+                lost = {name: set(range(total)) - set(kept) for name, (kept, total) in heads.items()}
+                layers[number] = without(layers[number], heads=lost)
+            layer = layers[number]
             if not keep:
                 as_input = (lambda x, *_, **__: x) if stack == "encoder" else (lambda x, *_, **__: (x, None, None))
                 layer.forward = as_input
-            for name in set(part.full[number]) - set(keep):
+            for name in set(part.full[number]) - set(map(sub_layer, keep)):
                 adds = getattr(layer, "fc2" if name == "ffn" else name)
                 adds.register_forward_hook(
                     lambda module, inputs, out: (out[0] * 0, None) if isinstance(out, tuple) else out * 0
@@ -55,7 +66,7 @@ def skip(model, plan):
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("normalize_before", [False, True])
-@pytest.mark.parametrize("text", PLANS + SUB_LAYER_PLANS)
+@pytest.mark.parametrize("text", PLANS + SUB_LAYER_PLANS + HEAD_PLANS)
 def test_pruned_is_the_full_model_with_layers_skipped(arch, normalize_before, text):
     cfg = cfg_of(arch, encoder_normalize_before=normalize_before, decoder_normalize_before=normalize_before)
     full = build(cfg, arch)
@@ -63,7 +74,8 @@ def test_pruned_is_the_full_model_with_layers_skipped(arch, normalize_before, te
     pruned = build_pruned(lambda small: build(small, arch), cfg, parse(text))
     pruned.load_state_dict(copy.copy(full.state_dict()), model_cfg=cfg)
     assert vars(cfg) == before
-    assert torch.equal(output(pruned), output(skip(full, parse(text).resolve(model_structure(cfg)))))
+    plan = parse(text).resolve(model_structure(cfg), details(cfg))
+    assert torch.equal(output(pruned), output(skip(full, plan)))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -6,14 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.plan import Details, parse
 from fairseq_layerdrop.surgery import load_checkpoint, state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, STOCK, layerdrop, run, train_lm, train_translation
 from tests.outputs import load, outputs
 from tests.surgery.test_build import skip
 
 WHOLE_LAYERS = ["encoder=keep:0,1,4/decoder=keep:0,2,3,5", "decoder=keep:3@every_other"]
-SUB_LAYERS = ["encoder=drop:2,4.self_attn/decoder=drop:0.ffn,1.self_attn,3.encoder_attn,5"]
+SUB_LAYERS = [
+    "encoder=drop:2,4.self_attn/decoder=drop:0.ffn,1.self_attn,3.encoder_attn,5",
+    "encoder=drop:2,4.self_attn.head1/decoder=drop:0.ffn,1.self_attn.head0,3.encoder_attn,5",
+]
+HEADS = Details({"encoder": 2, "decoder": 2})
 
 
 @pytest.fixture(scope="module", params=["pre-norm", "post-norm", "language model"])
@@ -21,7 +25,7 @@ def family(request, tmp_path_factory):
     """Training command, data and full checkpoint of a kind of model."""
     out = tmp_path_factory.mktemp("full")
     if request.param == "language model":
-        train, data, flags = train_lm, request.getfixturevalue("lm_data"), ()
+        train, data, flags = train_lm, request.getfixturevalue("lm_data"), ("--decoder-attention-heads", "2")
     else:
         train, data = train_translation, request.getfixturevalue("translation_data")
         flags = () if request.param == "post-norm" else ("--encoder-normalize-before", "--decoder-normalize-before")
@@ -42,7 +46,7 @@ def expected(family, specs):
     _, data, _, full = family
     structure = state_structure(load_checkpoint(full)["model"])
     return [
-        outputs(skip(model, parse(text).resolve(structure)), task)
+        outputs(skip(model, parse(text).resolve(structure, HEADS)), task)
         for text in specs
         for model, task in [load(full, data)]
     ]

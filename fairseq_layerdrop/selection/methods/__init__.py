@@ -8,6 +8,7 @@ from .block_influence import block_influence
 from .blockpruner import blockpruner
 from .contribution import contribution
 from .finercut import finercut
+from .learned import learned
 from .relative_magnitude import relative_magnitude
 from .search import search
 from .similarity import similarity
@@ -26,6 +27,7 @@ METHODS = {
     "blockpruner": (blockpruner, True, (0, 0)),
     "finercut": (finercut, True, (0, 0)),
     "search": (search, None, (0, 0)),
+    "learned": (learned, False, (0, 0)),
 }
 
 __all__ = ["METHODS"]

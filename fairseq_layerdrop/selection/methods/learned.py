@@ -1,0 +1,29 @@
+"""Data Driven Pruning (Fan, Grave & Joulin 2020, section 3.2.2): what the training has learned."""
+
+from ...plan import UserError
+from ..orders import one_shot
+from ..question import Answer, Question
+
+
+def learned(question: Question) -> Answer:
+    """Remove the layers of lowest learned importance, without a look at the data.
+
+    An importance is a share of its stack: those of one stack add up to 1, and across stacks they are compared as they
+    are, times the stack's depth.
+
+    Raises:
+        UserError: the checkpoint's model hasn't learned importances of a stack that is asked for.
+    """
+    importance = question.options["importance"]
+    missing = [stack for stack in question.budget.stacks if stack not in importance]
+    if missing:
+        raise UserError(
+            f"this model has no learned importances of its {missing[0]} layers; train it with "
+            f"--{missing[0]}-layerdrop-learned, or take another --method"
+        )
+    scores = {
+        (stack, number, None): score * len(scores)
+        for stack, scores in importance.items()
+        for number, score in enumerate(scores)
+    }
+    return Answer(tuple(one_shot(scores, question.budget)))
