@@ -1,7 +1,7 @@
 """Layers that can be dropped while training, and sub-layers and heads that can be taken out."""
 
 from .draw import draw_skips
-from .importance import LayerImportance, keep_rates, straight_through
+from .importance import LayerImportance, keep_rates
 from .layer_drop import DropRates, LayerDropModuleList
 from .schedules import DEPTH_SCHEDULES, TIME_SCHEDULES, depth_factors, time_factor
 from .sub_layers import remove_heads, remove_sublayers, rows_of_heads, sub_layers_of, without
@@ -20,7 +20,6 @@ __all__ = [
     "remove_heads",
     "remove_sublayers",
     "rows_of_heads",
-    "straight_through",
     "sub_layers_of",
     "time_factor",
     "without",

@@ -6,7 +6,17 @@ from torch import nn
 
 # The importances of two layers differ by at most a factor of e^(2 * this), so that none is ever out of the game.
 _RANGE = 3.0
+# Of the running averages of activations and of the loss.
 _MOMENTUM = 0.9
+# Probabilities are held this far from 0 and 1 where their logarithm is taken.
+_MARGIN = 1e-3
+
+
+def _mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(tensor)
+        tensor /= dist.get_world_size()
+    return tensor
 
 
 class LayerImportance(nn.Module):
@@ -17,14 +27,17 @@ class LayerImportance(nn.Module):
     whatever the input. It leaves the function, the estimate of its gradient and the way of holding the mean open. Here:
 
     - A layer's activation a is the mean of its output over the positions and sentences of a pass, as a running average
-      over passes (momentum 0.9, and over all ranks), of length 1. The function is 3 tanh(w . a + b), with w and b of
-      each layer its own; it begins at 0, so that at first all layers are kept alike.
+      over passes and ranks, of length 1. The function is 3 tanh(w . a + b), with w and b of each layer its own; it
+      begins at 0, so that at first all layers are kept alike.
     - The scores are the softmax of these over the layers. A layer is kept with the probability min(1, c * score), where
       c is such that the mean is 1 - p exactly.
-    - A pass that runs a layer gives its keep rate the gradient of the loss by a gate on what the layer adds, over the
-      keep rate (:func:`straight_through`). A layer that is skipped has none in that pass.
+    - The gradient is the score function's (REINFORCE, Williams 1992): (loss - running mean of the loss) times the
+      gradient of the log-probability of what was drawn, which is unbiased for the expected loss. A straight-through
+      gradient would be of no use: a layer's own weights see to it that the loss doesn't change with the scale of what
+      the layer adds.
 
-    The scores that are in force are a buffer, and are saved with the model.
+    The gradient of a pass is known when its loss is (:meth:`observe`), and joins that of the next pass. What is between
+    is saved with the model, as are the scores in force.
 
     Args:
         depth: number of layers L.
@@ -37,7 +50,12 @@ class LayerImportance(nn.Module):
         self.bias = nn.Parameter(torch.zeros(depth))
         self.register_buffer("activations", torch.zeros(depth, width))
         self.register_buffer("scores", torch.full((depth,), 1 / depth))
+        self.register_buffer("kept", torch.ones(depth))  # in the last pass
+        self.register_buffer("mean_loss", torch.full((), torch.nan))
+        self.register_buffer("advantage", torch.zeros(()))  # of the last pass over that mean
+        self.register_buffer("sample_size", torch.zeros((), dtype=torch.long))  # of the last pass
         self._seen: dict[int, torch.Tensor] = {}
+        self._unobserved = 0
 
     def keep_rates(self, rates) -> torch.Tensor:
         """The probability, of shape L, with which each layer is kept where the mean of the drop *rates* is p."""
@@ -46,6 +64,25 @@ class LayerImportance(nn.Module):
         scores = torch.softmax(logits, dim=-1)
         self.scores.copy_(scores.detach())
         return keep_rates(scores, len(scores) - sum(rates))
+
+    def join(self, x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        """Return *x*, a hidden state of a pass with these keep rates, whose gradient brings that of the last pass."""
+        keep = keep.clamp(_MARGIN, 1 - _MARGIN)
+        kept = self.kept.clone()  # which changes before the backward pass
+        log_probability = (kept * keep.log() + (1 - kept) * (1 - keep).log()).sum()
+        return _WithGradient.apply(x, log_probability, self.advantage.float() * self.sample_size)
+
+    def draw(self, kept) -> None:
+        """Note which layers a pass keeps, one truth value a layer; after :meth:`join`.
+
+        Raises:
+            RuntimeError: nobody tells the loss.
+        """
+        if self._unobserved > 1:
+            raise RuntimeError("learned LayerDrop rates need the loss of each pass; train with one of our tasks")
+        self._unobserved += 1
+        self.kept.copy_(torch.as_tensor(kept, dtype=self.kept.dtype))
+        self.advantage.zero_()
 
     def see(self, layer: int, output: torch.Tensor) -> None:
         """Note what *layer* gave in this pass: a tensor of shape T x B x C."""
@@ -56,14 +93,23 @@ class LayerImportance(nn.Module):
         seen = torch.zeros_like(self.activations, dtype=torch.float)
         for layer, activation in self._seen.items():
             seen[layer] = activation
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(seen)  # a sum over ranks: only the direction counts
+        seen = nn.functional.normalize(_mean_over_ranks(seen), dim=-1)
         for layer in self._seen:
-            activation = nn.functional.normalize(seen[layer], dim=-1)
-            if self.activations[layer].any():
-                activation = _MOMENTUM * self.activations[layer].float() + (1 - _MOMENTUM) * activation
-            self.activations[layer] = activation
+            known = self.activations[layer].float()
+            self.activations[layer] = _MOMENTUM * known + (1 - _MOMENTUM) * seen[layer] if known.any() else seen[layer]
         self._seen.clear()
+
+    def observe(self, loss: torch.Tensor, sample_size: float) -> None:
+        """Take the loss of the last pass, summed over a sample of that size; all ranks must come here together."""
+        self._unobserved = 0
+        total = _mean_over_ranks(torch.stack([loss.detach().float(), loss.new_tensor(float(sample_size)).float()]))
+        mean = total[0] / total[1]
+        if not torch.isfinite(mean):  # of an overflow in fp16, or of no data at all
+            return
+        before = mean if self.mean_loss.isnan() else self.mean_loss.float()
+        self.advantage.copy_(mean - before)
+        self.sample_size.copy_(total[1])
+        self.mean_loss.copy_(_MOMENTUM * before + (1 - _MOMENTUM) * mean)
 
 
 def keep_rates(scores: torch.Tensor, kept: float) -> torch.Tensor:
@@ -84,30 +130,12 @@ def keep_rates(scores: torch.Tensor, kept: float) -> torch.Tensor:
         full = full | over
 
 
-class _StraightThrough(torch.autograd.Function):
+class _WithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, before, after, keep):
-        ctx.save_for_backward(before, after, keep)
-        return after.view_as(after)
+    def forward(ctx, x, scalar, gradient):
+        ctx.save_for_backward(gradient)
+        return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad):
-        before, after, keep = ctx.saved_tensors
-        gate = (grad.float() * (after.float() - before.float())).sum() / keep.float()
-        return None, grad, gate.to(keep.dtype)
-
-
-def straight_through(before: torch.Tensor, after: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Return *after*, the output of a layer that a pass runs, and give its keep rate a gradient.
-
-    With a gate z on the layer, ``before + z * (after - before)``, z = 1 with probability *keep* and else 0, the
-    straight-through estimator (Bengio, Leonard & Courville 2013, arXiv 1308.3432) takes the loss's gradient by z for
-    that by *keep*. As it is only known where the layer ran, it is divided by *keep*: its mean over the draws is then
-    the gradient by the gate at z = 1.
-
-    Args:
-        before: the layer's input, T x B x C.
-        after: its output, of the same shape.
-        keep: the probability with which the layer was kept, a scalar tensor.
-    """
-    return _StraightThrough.apply(before, after, keep)
+        return grad, ctx.saved_tensors[0], None

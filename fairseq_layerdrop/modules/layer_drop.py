@@ -10,7 +10,7 @@ from fairseq.logging import metrics
 from torch import nn
 
 from .draw import draw_skips
-from .importance import LayerImportance, straight_through
+from .importance import LayerImportance
 from .sub_layers import ATTENTIONS, sub_layer_parameters, sub_layers_of, without
 from .zero_grad import identity_with_zero_grad
 
@@ -87,35 +87,33 @@ class _Pass:
     What is skipped gets a zero gradient. Where *unattended*, nothing that runs in this pass attends to the encoder: its
     states then get a zero gradient too, or the encoder's parameters would fall out of the graph.
 
-    *keep* is the probability that the layer runs, where that is learned, else None; *seen* is called with the layer's
-    output.
+    Where rates are learned, *join* is called with the layer's input and *see* with its output, if it runs; else they
+    are None.
     """
 
-    def __init__(self, layer: nn.Module, skips: Skips, returns_tuple: bool, unattended: bool, keep=None, seen=None):
+    def __init__(self, layer: nn.Module, skips: Skips, returns_tuple: bool, unattended: bool, join=None, see=None):
         self.layer = layer
         self.skips = skips
         self.returns_tuple = returns_tuple
         self.unattended = unattended
-        self.keep = keep
-        self.seen = seen
+        self.join = join
+        self.see = see
 
     def __call__(self, x, *args, **kwargs):
         states = [arg for arg in args if torch.is_tensor(arg) and arg.requires_grad] if self.unattended else []
+        if self.join is not None:
+            x = self.join(x)
         if self.skips.layer:
-            keep = [] if self.keep is None else [self.keep]
-            x = identity_with_zero_grad(x, [*self.layer.parameters(), *states, *keep])
+            x = identity_with_zero_grad(x, [*self.layer.parameters(), *states])
             return (x, None, None) if self.returns_tuple else x
         skipped = [p for name in self.skips.sub_layers for p in sub_layer_parameters(self.layer, name)]
         if skipped or states:
             x = identity_with_zero_grad(x, [*skipped, *states])
         layer = without(self.layer, self.skips.sub_layers, self.skips.heads) if self.skips else self.layer
         out = layer(x, *args, **kwargs)
-        if self.keep is None:
-            return out
-        after, *rest = out if self.returns_tuple else (out,)
-        self.seen(after)
-        after = straight_through(x, after, self.keep)
-        return (after, *rest) if self.returns_tuple else after
+        if self.see is not None:
+            self.see(out[0] if self.returns_tuple else out)
+        return out
 
 
 class LayerDropModuleList(nn.ModuleList):
@@ -246,14 +244,19 @@ class LayerDropModuleList(nn.ModuleList):
         metrics.log_scalar(f"{self.stack}_skipped", sum(shares) / len(shares), round=3)
         for number, (layer, skipped) in enumerate(zip(layers, skips)):
             if keep is not None:
-                seen = partial(self.importance.see, number)
-                yield _Pass(layer, skipped, self.returns_tuple, unattended, keep[number], seen)
+                join = partial(self._join, keep, skips) if number == 0 else None
+                yield _Pass(layer, skipped, self.returns_tuple, unattended, join, partial(self.importance.see, number))
             elif skipped:
                 yield _Pass(layer, skipped, self.returns_tuple, unattended)
             else:
                 yield layer
         if self.importance is not None:
             self.importance.end_pass()
+
+    def _join(self, keep, skips, x):
+        x = self.importance.join(x, keep)
+        self.importance.draw([not skipped.layer for skipped in skips])
+        return x
 
     def __getitem__(self, index):
         if isinstance(index, slice):  # a part of the layers is no stack that could draw

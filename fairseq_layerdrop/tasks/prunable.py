@@ -7,6 +7,7 @@ from dataclasses import field
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf, open_dict
 
+from ..modules import LayerImportance
 from ..plan import PlanError, UserError, parse
 from ..surgery import (
     HISTORY_KEY,
@@ -111,6 +112,16 @@ class PrunableTask:
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
         return model
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """One pass of a training, whose loss is told to layers that learn their LayerDrop rates."""
+        loss, sample_size, logging_output = super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad
+        )
+        for module in model.modules():
+            if isinstance(module, LayerImportance):
+                module.observe(loss, 0 if ignore_grad else sample_size)
+        return loss, sample_size, logging_output
 
 
 def prunable_version_of(stock: str, ours: str) -> None:
