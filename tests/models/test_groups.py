@@ -169,6 +169,21 @@ class TestDraws:
         sub = [[bool(skips.sub_layers) for skips in drawn] for drawn in self.passes(50, sublayerdrop=0.5)]
         assert sub != alone
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("autocast", [False, True])
+    def test_half_precision(self, dtype, autocast):
+        """What fairseq's --bf16, --fp16 and --amp make of a model; their optimizers need a GPU."""
+        given = {f"{stack}_{kind}": 0.4 for stack in ("encoder", "decoder") for kind in KINDS}
+        learned = {"decoder_layerdrop_learned": True, "dropout": 0.0, "encoder_layers": 4, "decoder_layers": 4}
+        model = build(settings("layerdrop_transformer_tiny", **given, **learned))
+        model = model if autocast else model.to(dtype)
+        for update in range(3):
+            with torch.autocast("cpu", dtype, enabled=autocast):
+                loss = outputs(model, update).float().sum()
+            loss.backward()
+            model.decoder.layer_importance.observe(loss, 8)
+        assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
     def test_all_kinds_together_train(self):
         model = dropping(layerdrop=0.2, sublayerdrop=0.2, headdrop=0.2)
         for update in range(5):

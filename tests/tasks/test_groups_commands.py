@@ -1,0 +1,170 @@
+"""fairseq-train with all groups, learned rates and shared layers, and what becomes of its checkpoints."""
+
+import re
+
+import pytest
+import torch
+
+from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.surgery import learned_importance, load_checkpoint
+from tests.commands import (
+    EVALUATE,
+    LAYERDROP_TRANSLATION,
+    NEEDS_FAIRSEQ_MAIN,
+    ends_in_one_line,
+    generate,
+    layerdrop,
+    run,
+    said,
+    train_lm,
+    train_on_two,
+    train_translation,
+)
+from tests.outputs import load, outputs
+
+GROUPS = (
+    "--encoder-sublayerdrop", "0.2", "--decoder-sublayerdrop", "0.2", "--encoder-headdrop", "0.3",
+    "--decoder-headdrop", "0.3", "--layerdrop-depth-schedule", "linear", "--layerdrop-time-schedule", "warmup",
+    "--layerdrop-warmup-updates", "4",
+)  # fmt: skip
+LEARNED = ("--encoder-layerdrop-learned", "--decoder-layerdrop-learned")
+
+
+def weights(path):
+    return load_checkpoint(path)["model"]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        torch.equal(first[key].nan_to_num(), second[key].nan_to_num()) for key in first
+    )
+
+
+@pytest.fixture(scope="module")
+def learned(translation_data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("learned")
+    done = train_translation(translation_data, out, 4, *LEARNED, "--save-interval-updates", "2")
+    return out, said(done)
+
+
+class TestGroups:
+    def test_rates_in_force_are_logged(self, translation_data, tmp_path):
+        """Mean over 6 layers of rate x linear schedule x warm-up: p (7/12) min(1, t/4)."""
+        told = said(train_translation(translation_data, tmp_path, 5, *GROUPS))
+        for kind, rate in (("layerdrop", 0.5), ("sublayerdrop", 0.2), ("headdrop", 0.3)):
+            found = [float(value) for value in re.findall(rf"\| train_inner \|.*\bdecoder_{kind}=?([\d.]+)", told)] or [
+                float(value) for value in re.findall(rf"decoder_{kind}=([\d.]+)", told)
+            ]
+            assert found[:5] == pytest.approx([rate * 7 / 12 * min(1, t / 4) for t in range(5)], abs=6e-4)
+        assert re.search(r"decoder_skipped=0\.\d", told)
+
+    def test_restart_and_two_processes(self, translation_data, tmp_path):
+        train_translation(translation_data, tmp_path / "whole", 4, *GROUPS)
+        train_translation(translation_data, tmp_path / "parts", 2, *GROUPS)
+        train_translation(translation_data, tmp_path / "parts", 4, *GROUPS)
+        whole = weights(tmp_path / "whole/checkpoint_last.pt")
+        assert same(whole, weights(tmp_path / "parts/checkpoint_last.pt"))
+        # fairseq stops where the ranks' gradients differ; that two do what one does is tested with torch's DDP
+        train_on_two(
+            translation_data, tmp_path / "two", 4, *GROUPS, "--update-freq", "1", "--ddp-backend", "legacy_ddp"
+        )
+        assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "two/checkpoint_last.pt").values())
+
+
+class TestLearned:
+    def test_restart_goes_on_alike(self, learned, translation_data, tmp_path):
+        out, _ = learned
+        train_translation(
+            translation_data, tmp_path, 4, *LEARNED, "--restore-file", out / "checkpoint_1_2.pt",
+        )  # fmt: skip
+        assert same(weights(out / "checkpoint_last.pt"), weights(tmp_path / "checkpoint_last.pt"))
+
+    def test_top_k_is_kept(self, learned, translation_data, tmp_path):
+        checkpoint = learned[0] / "checkpoint_last.pt"
+        scores = learned_importance(weights(checkpoint))
+        assert {len(of_stack) for of_stack in scores.values()} == {6} and len(set(scores["decoder"])) > 1
+        best = {
+            stack: ",".join(map(str, sorted(sorted(range(6), key=lambda i: -of_stack[i])[:2])))
+            for stack, of_stack in scores.items()
+        }
+        listed = f"encoder=keep:{best['encoder']}/decoder=keep:{best['decoder']}"
+        expected = outputs(*load(checkpoint, translation_data, prune_layers=listed))
+        assert torch.equal(outputs(*load(checkpoint, translation_data, prune_layers="keep:2@learned")), expected)
+        layerdrop("export", checkpoint, "--prune-layers", "keep:2@learned", "-o", tmp_path / "small.pt")
+        assert torch.equal(outputs(*load(tmp_path / "small.pt", translation_data)), expected)
+        assert not [key for key in weights(tmp_path / "small.pt") if "importance" in key]
+        ladder = tmp_path / "order.json"
+        layerdrop("select", translation_data, "--path", checkpoint, "--method", "learned", "--cpu", "-o", ladder)
+        for stack in ("encoder", "decoder"):
+            spec = f"{stack}=keep:2@{ladder}"
+            structure = {name: (("self_attn", "ffn"),) * 6 for name in ("encoder", "decoder")}
+            structure["decoder"] = (("self_attn", "encoder_attn", "ffn"),) * 6
+            kept = parse(spec).resolve(structure).stacks[stack].layers
+            assert ",".join(map(str, kept)) == best[stack]
+
+    def test_in_commands(self, learned, translation_data, tmp_path):
+        checkpoint = learned[0] / "checkpoint_last.pt"
+        flags = (*LAYERDROP_TRANSLATION, "--prune-layers", "decoder=keep:2@learned")
+        assert "decoder 2 of 6 layers" in said(generate(translation_data, checkpoint, *flags))
+        told = said(
+            train_translation(
+                translation_data, tmp_path, 1, "--prune-layers", "keep:2@learned", "--finetune-from-model", checkpoint,
+                "--encoder-layerdrop", "0", "--decoder-layerdrop", "0",
+            )
+        )  # fmt: skip
+        assert "encoder 2 of 6 layers" in told and not learned_importance(weights(tmp_path / "checkpoint_last.pt"))
+
+    @NEEDS_FAIRSEQ_MAIN
+    def test_whole_export_is_stock(self, learned, translation_data, tmp_path):
+        checkpoint = learned[0] / "checkpoint_last.pt"
+        told = layerdrop("export", checkpoint, "-o", tmp_path / "stock.pt").stdout
+        assert "architecture transformer_tiny" in told
+        expected = outputs(*load(checkpoint, translation_data))
+        assert torch.equal(outputs(*load(tmp_path / "stock.pt", translation_data)), expected)
+
+    def test_mistakes(self, lm_data, tmp_path):
+        train_lm(lm_data, tmp_path, 1)
+        checkpoint = tmp_path / "checkpoint_last.pt"
+        for command in (
+            ("export", checkpoint, "--prune-layers", "keep:2@learned", "-o", tmp_path / "out.pt"),
+            ("select", lm_data, "--path", checkpoint, "--method", "learned", "--cpu", "-o", tmp_path / "out.json"),
+        ):
+            ends_in_one_line(layerdrop(*command, check=False), "no learned importances", "--decoder-layerdrop-learned")
+        done = train_lm(lm_data, tmp_path / "stock task", 4, "--task", "language_modeling",
+                        "--decoder-layerdrop-learned", check=False)  # fmt: skip
+        assert done.returncode and "train with one of our tasks" in said(done)
+
+
+class TestShared:
+    SHARE = ("--decoder-share-layers", "2", "--encoder-share-layers", "3")
+
+    def test_stay_shared(self, translation_data, tmp_path):
+        train_translation(translation_data, tmp_path, 3, *self.SHARE)
+        full = tmp_path / "checkpoint_last.pt"
+
+        def shared(path, stack):
+            values = weights(path)
+            depth = 1 + max(int(key.split(".")[2]) for key in values if key.startswith(f"{stack}.layers."))
+            firsts = [values[f"{stack}.layers.{i}.fc1.weight"] for i in range(depth)]
+            return [next(j for j in range(i + 1) if torch.equal(firsts[j], firsts[i])) for i in range(depth)]
+
+        assert shared(full, "encoder") == [0, 0, 0, 3, 3, 3] and shared(full, "decoder") == [0, 0, 2, 2, 4, 4]
+        spec = "encoder=keep:0,2,5/decoder=keep:0,1,2.ffn,3,4"
+        layerdrop("export", full, "--prune-layers", spec, "-o", tmp_path / "small.pt")
+        expected = outputs(*load(full, translation_data, prune_layers=spec))
+        assert torch.equal(outputs(*load(tmp_path / "small.pt", translation_data)), expected)
+        model, _ = load(tmp_path / "small.pt", translation_data)
+        assert model.encoder.layers[0].fc1.weight is model.encoder.layers[1].fc1.weight
+        assert model.encoder.layers[1].fc1.weight is not model.encoder.layers[2].fc1.weight
+        assert model.decoder.layers[2].fc1.weight is model.decoder.layers[3].fc1.weight
+        assert shared(tmp_path / "small.pt", "decoder") == [0, 0, 2, 2, 4]
+        told = run(
+            "fairseq-generate", translation_data, "--path", tmp_path / "small.pt", *LAYERDROP_TRANSLATION, *EVALUATE
+        )
+        assert "BLEU4" in said(told)
+        # trained on, both ends of a pair move together
+        train_translation(
+            translation_data, tmp_path / "tuned", 2, *self.SHARE, "--prune-layers", spec, "--finetune-from-model", full
+        )
+        assert shared(tmp_path / "tuned/checkpoint_last.pt", "decoder") == [0, 0, 2, 2, 4]
+        assert shared(tmp_path / "tuned/checkpoint_last.pt", "encoder") == [0, 0, 2]
