@@ -7,7 +7,7 @@ import pytest
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-from fairseq_layerdrop.plan import parse, transformer_structure
+from fairseq_layerdrop.plan import Details, parse, transformer_structure
 from tests.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -23,7 +23,8 @@ def test_specs_are_found():
 @pytest.mark.parametrize("spec", SPECS)
 def test_spec_is_in_the_grammar(spec):
     if not spec.endswith((":COUNT@RULE", ".json")):  # a ladder is read
-        parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}))
+        details = Details({"encoder": 8, "decoder": 8}, {"encoder": (1 / 16,) * 16, "decoder": (1 / 16,) * 16})
+        parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}), details)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_transformer\w*", README))))
@@ -55,6 +56,11 @@ def test_wikitext2_table_is_what_was_measured():
     for row in rows:
         [line] = [line for line in README.splitlines() if f"| {row['parameters']:,} |" in line]
         assert f"{row['scores']['perplexity by word']:.1f}" in line.split("|")[3 if row["model"] == "layerdrop" else 4]
+
+
+@pytest.mark.parametrize("name", ["multi30k/selection", "wikitext2/selection", "selection_speed"])
+def test_table_is_what_a_script_wrote(name):
+    assert (ROOT / f"configs/{name}.md").read_text().strip() in README
 
 
 def test_speed_table_is_what_was_measured():

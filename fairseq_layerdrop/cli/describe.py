@@ -52,8 +52,11 @@ def run(args) -> None:
         return
     rows = [("architecture", description.architecture), ("task", description.task)]
     for stack, depth in description.depths.items():
-        rows.append((stack, f"{depth} layers, LayerDrop {description.layerdrop[stack]:g}"))
+        dropping = "".join(f", {words}" for words in description.dropping[stack])
+        rows.append((stack, f"{depth} layers, LayerDrop {description.layerdrop[stack]:g}{dropping}"))
         rows += _layer_rows(description.sub_layers[stack])
+        if stack in description.importance:
+            rows.append(("  importance", ", ".join(f"{score:.3f}" for score in description.importance[stack])))
     rows.append(("parameters", f"{description.parameters:,}"))
     rows += [(f"  {part}", f"{count:,}") for part, count in description.parameters_by_part.items()]
     if description.updates is not None:

@@ -1,13 +1,15 @@
 """What a checkpoint holds, read off its settings and its state dict without building the model."""
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 
-from .config import settings_as_dict
+from ..plan import chunks_of
+from .config import SUBLAYERS_SETTING, model_structure, settings_as_dict
 from .history import pruning_history, updates_of
-from .state import layer_of, state_structure
+from .state import layer_of, learned_importance, state_structure, without_importance
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
 _BUFFERS = {"version", "_float_tensor", "num_updates"}
@@ -22,7 +24,9 @@ class Description:
         task: name of the task it was trained for.
         depths: number of layers of each stack, counted in the state dict.
         sub_layers: for each stack, layer by layer, the sub-layers that it has.
-        layerdrop: LayerDrop rate of each stack while training.
+        layerdrop: LayerDrop rate of each stack while training; the mean, where layers have rates of their own.
+        dropping: what else the training dropped of each stack, how it chose, and which layers share weights; in words.
+        importance: learned importance of each layer, by stack, of those that have any.
         parameters: number of parameters in all, those that several names share counted once.
         parameters_by_part: the same by part: ``embeddings and output``, and each stack's ``layers``.
         updates: number of training updates; None where the checkpoint doesn't tell.
@@ -35,6 +39,8 @@ class Description:
     depths: dict[str, int]
     sub_layers: dict[str, tuple[tuple[str, ...], ...]]
     layerdrop: dict[str, float]
+    dropping: dict[str, list[str]]
+    importance: dict[str, tuple[float, ...]]
     parameters: int
     parameters_by_part: dict[str, int]
     updates: int | None
@@ -51,14 +57,54 @@ def _settings(checkpoint: Mapping, part: str) -> dict:
     return settings_as_dict(settings)
 
 
+def _layerdrop(model: Mapping, stack: str, depth: int) -> float:
+    """The LayerDrop rate asked for; of listed ones the mean."""
+    listed, target = (model.get(f"{stack}_layerdrop_{name}") for name in ("rates", "target_depth"))
+    if listed:
+        rates = [float(rate) for rate in listed.split(",")]
+        return sum(rates) / len(rates)
+    return 1 - target / depth if target else float(model.get(f"{stack}_layerdrop") or 0)
+
+
+def _dropping(model: Mapping, stack: str) -> list[str]:
+    def given(name):
+        return model.get(f"{stack}_{name}")
+
+    words = [f"LayerDrop rates {given('layerdrop_rates')}"] if given("layerdrop_rates") else []
+    words += ["rates learned"] if given("layerdrop_learned") else []
+    words += [f"sub-layers {given('sublayerdrop'):g}"] if given("sublayerdrop") else []
+    words += [f"heads {given('headdrop'):g}"] if given("headdrop") else []
+    if words or given("layerdrop") or given("layerdrop_target_depth"):
+        schedules = ((model.get(f"layerdrop_{kind}_schedule"), kind) for kind in ("depth", "time"))
+        words += [f"{name} in {kind}" for name, kind in schedules if name not in (None, "uniform", "constant")]
+    return words + ([f"layers shared by {given('share_layers')}"] if given("share_layers") else [])
+
+
+def _is_shared(key: str, tensor: torch.Tensor, model: Mapping, depths: Mapping, counted: dict) -> bool:
+    """Whether an earlier layer of the same chunk holds the same values; notes those that it sees."""
+    stack, number = layer_of(key)
+    chunks = chunks_of(model.get(f"{stack}_share_layers"), depths[stack], stack)
+    chunk = next(i for i in range(len(chunks)) if number < sum(chunks[: i + 1]))
+    seen = counted.setdefault((stack, chunk, key.partition(f"layers.{number}.")[2]), [])
+    if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in seen):
+        return True
+    seen.append(tensor)
+    return False
+
+
 def describe(checkpoint: Mapping) -> Description:
     """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it."""
     model = _settings(checkpoint, "model")
     task = _settings(checkpoint, "task")
     structure = state_structure(checkpoint["model"])
+    depths = {stack: len(layers) for stack, layers in structure.items()}
+    known = Namespace(**model)
+    if model.get(SUBLAYERS_SETTING):  # it tells of heads, which the state dict doesn't
+        structure = model_structure(known)
+    counted: dict = {}
     parts: dict[str, int] = {}
     matrices: list[torch.Tensor] = []
-    for key, tensor in checkpoint["model"].items():
+    for key, tensor in without_importance(checkpoint["model"]).items():
         if key.rpartition(".")[2] in _BUFFERS:
             continue
         layer = layer_of(key)
@@ -67,14 +113,18 @@ def describe(checkpoint: Mapping) -> Description:
             if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in matrices):
                 continue
             matrices.append(tensor)
+        if layer and model.get(f"{layer[0]}_share_layers") and _is_shared(key, tensor, model, depths, counted):
+            continue
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()
     return Description(
         architecture=model.get("_name") or model.get("arch") or "unknown",
         task=task.get("_name") or task.get("task") or "unknown",
-        depths={stack: len(layers) for stack, layers in structure.items()},
+        depths=depths,
         sub_layers=structure,
-        layerdrop={stack: float(model.get(f"{stack}_layerdrop") or 0) for stack in structure},
+        layerdrop={stack: _layerdrop(model, stack, depth) for stack, depth in depths.items()},
+        dropping={stack: _dropping(model, stack) for stack in structure},
+        importance=learned_importance(checkpoint["model"]),
         parameters=sum(parts.values()),
         parameters_by_part=parts,
         updates=updates_of(checkpoint),

@@ -31,6 +31,8 @@ class TestDescribe:
             "task": "translation",
             "depths": {"encoder": 6, "decoder": 6},
             "layerdrop": {"encoder": 0.0, "decoder": 0.0},
+            "dropping": {"encoder": [], "decoder": []},
+            "importance": {},
             "parameters": embeddings + sum(layers.values()),
             "parameters_by_part": {
                 "embeddings and output": embeddings,

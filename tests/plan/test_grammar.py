@@ -9,6 +9,7 @@ from fairseq_layerdrop.plan import (
     STACKS,
     SUB_LAYERS,
     Choice,
+    Details,
     PlanError,
     PruneSpec,
     drop_spec,
@@ -97,6 +98,75 @@ class TestSubLayers:
             plan = parse(text).resolve(whole)
             assert str(drop_spec(whole, plan.pruned)) == text
         assert drop_spec(whole, whole) is None
+
+
+class TestHeads:
+    FOUR = Details({"encoder": 4, "decoder": 4})
+
+    def resolve(self, text, structure=None):
+        return parse(text).resolve(structure or transformer_structure(SIX), self.FOUR)
+
+    def test_dropped(self):
+        plan = self.resolve("decoder=drop:3.self_attn.head2,1-2.encoder_attn.head0-1").stacks["decoder"]
+        assert plan.keep[3] == ("self_attn.head0-1,3of4", "encoder_attn", "ffn")
+        assert plan.keep[1] == plan.keep[2] == ("self_attn", "encoder_attn.head2-3of4", "ffn")
+        assert str(plan).endswith(
+            "(0-5 without 1.encoder_attn.head0,1.encoder_attn.head1,2.encoder_attn.head0,2.encoder_attn.head1,"
+            "3.self_attn.head2)"
+        )
+
+    def test_kept(self):
+        plan = self.resolve("encoder=keep:0,1.self_attn.head0,1.ffn").stacks["encoder"]
+        assert plan.pruned == (("self_attn", "ffn"), ("self_attn.head0of4", "ffn"))
+
+    def test_all_of_them_are_the_sub_layer(self):
+        assert self.resolve("drop:3.self_attn.head0-3") == self.resolve("drop:3.self_attn")
+
+    def test_they_keep_their_numbers(self):
+        first = self.resolve("decoder=drop:0.self_attn.head1").pruned
+        again = self.resolve("decoder=drop:0.self_attn.head3", first)
+        assert again.pruned["decoder"][0][0] == "self_attn.head0,2of4"
+        with pytest.raises(PlanError, match="has heads 0,2-3, not 1"):
+            self.resolve("decoder=drop:0.self_attn.head1", first)
+        gone = self.resolve("decoder=drop:0.self_attn.head0,0.self_attn.head2-3", first)
+        assert gone == self.resolve("decoder=drop:0.self_attn", first)
+
+    def test_what_a_model_lacks_as_text(self):
+        whole = transformer_structure(SIX)
+        text = "encoder=drop:2.self_attn.head1,4.ffn/decoder=drop:0-1.self_attn.head3"
+        assert str(drop_spec(whole, self.resolve(text).pruned)) == text
+
+    @pytest.mark.parametrize(
+        "text, words",
+        [
+            ("drop:0.self_attn.head4", "has heads 0-3, not 4"),
+            ("drop:0.ffn.head1", "unknown sub-layer 'ffn.head1'"),
+            ("drop:0.self_attn.head", "a head is written self_attn.head2"),
+            ("drop:0.self_attn.head1,0.self_attn", "names layer 0 more than once"),
+            ("drop:0.self_attn.head1,0", "names layer 0 more than once"),
+            ("drop:0.self_attn.head3-1", "runs backwards"),
+            ("encoder=drop:0.encoder_attn.head1", "has no encoder_attn"),
+        ],
+    )
+    def test_refused(self, text, words):
+        with pytest.raises(PlanError) as refused:
+            self.resolve(text)
+        assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+class TestLearned:
+    LEARNED = Details(importance={"decoder": (0.1, 0.3, 0.1, 0.2, 0.2, 0.1)})
+
+    @pytest.mark.parametrize(
+        "text, layers", [("keep:1", [1]), ("keep:2", [1, 3]), ("keep:4", [0, 1, 3, 4]), ("drop:1", [0, 1, 2, 3, 4])]
+    )
+    def test_highest_importances_stay(self, text, layers):
+        plan = parse(f"decoder={text}@learned").resolve(transformer_structure(SIX), self.LEARNED)
+        assert list(plan.stacks["decoder"].layers) == layers
+
+    def test_needs_importances(self):
+        with pytest.raises(PlanError, match="no learned importances of its encoder layers"):
+            parse("keep:2@learned").resolve(transformer_structure(SIX), self.LEARNED)
 
 
 class TestRefusal:

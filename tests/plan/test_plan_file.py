@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_layerdrop.plan import (
+    Details,
     Plan,
     PlanError,
     StackPlan,
     UserError,
     parse,
+    plan_from_dict,
     plan_to_dict,
     read_plan,
     transformer_structure,
@@ -75,6 +77,39 @@ class TestRoundTrip:
         umask = os.umask(0)
         os.umask(umask)
         assert plan_file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+class TestHeads:
+    HEADS = Details({"encoder": 4, "decoder": 4})
+
+    def test_there_and_back(self, tmp_path):
+        plan = parse("encoder=drop:1.self_attn.head0,2/decoder=drop:0.encoder_attn.head1-2,0.ffn").resolve(
+            TWELVE, self.HEADS
+        )
+        write_plan(plan, tmp_path / "plan.json")
+        assert parse(str(tmp_path / "plan.json")).resolve(TWELVE) == plan
+        again = parse("encoder=drop:1.self_attn.head2").resolve(plan.pruned, self.HEADS)
+        write_plan(again, tmp_path / "again.json")
+        assert read_plan(tmp_path / "again.json").plan == again
+        layer = plan_to_dict(again)["encoder"][1]
+        assert layer == {"keep": ["self_attn.head1,3of4", "ffn"], "drop": ["self_attn.head2of4"]}
+
+    @pytest.mark.parametrize(
+        "keep, drop",
+        [
+            (["self_attn.head0of4"], ["self_attn.head0,2of4"]),
+            (["self_attn.head0of4"], ["self_attn"]),
+            (["self_attn.head0of4"], ["self_attn.head1of3"]),
+            (["self_attn.head0-3of4"], []),
+            (["self_attn.head4of4"], []),
+            (["self_attn.head0-99999999999of4"], []),
+            (["self_attn.head1,0of4"], []),
+            (["ffn.head0of4"], []),
+        ],
+    )
+    def test_refused(self, keep, drop):
+        with pytest.raises(PlanError, match=r"stacks.encoder\[0\]"):
+            plan_from_dict({"encoder": [{"keep": keep, "drop": drop}]}, "plan.json")
 
 
 class TestRefusal:

@@ -23,6 +23,26 @@ def test_copy_says_the_new_depth_and_the_original_the_old(make):
     assert (cfg.encoder_layers, cfg.decoder_layers) == (6, 4)
 
 
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({"layerdrop_rates": "0,.1,.2,.3,.4,.5"}, {"layerdrop_rates": "0,.2,.5"}),
+        ({"share_layers": "2"}, {"share_layers": None}),
+        ({"share_layers": "3"}, {"share_layers": "2,1"}),
+        ({"share_layers": "1,2,3"}, {"share_layers": None}),
+        ({"layerdrop_target_depth": 3}, {"layerdrop_target_depth": None}),
+        ({"layerdrop_target_depth": 2}, {"layerdrop_target_depth": 2}),
+        ({"layerdrop_learned": True}, {"layerdrop_learned": False}),
+    ],
+)
+def test_what_layers_are_told_goes_with_them(given, expected):
+    cfg = Namespace(decoder_layers=6, **{f"decoder_{name}": value for name, value in given.items()})
+    pruned = vars(prune_config(cfg, parse("keep:0,2,5").resolve(model_structure(cfg))))
+    assert pruned == {"decoder_layers": 3, **{f"decoder_{name}": value for name, value in expected.items()}}
+    whole = vars(prune_config(cfg, parse("keep:0-5").resolve(model_structure(cfg))))
+    assert whole == vars(cfg)
+
+
 def test_interpolations_still_resolve():
     cfg = dict_config(decoder_layers=4)
     assert prune_config(cfg, parse("keep:1").resolve(model_structure(cfg))).seed == 5

@@ -82,6 +82,8 @@ class TestLearned:
     def test_top_k_is_kept(self, learned, translation_data, tmp_path):
         checkpoint = learned[0] / "checkpoint_last.pt"
         scores = learned_importance(weights(checkpoint))
+        described = layerdrop("describe", checkpoint).stdout
+        assert "LayerDrop 0.5, rates learned" in described and f"{scores['decoder'][0]:.3f}, " in described
         assert {len(of_stack) for of_stack in scores.values()} == {6} and len(set(scores["decoder"])) > 1
         best = {
             stack: ",".join(map(str, sorted(sorted(range(6), key=lambda i: -of_stack[i])[:2])))
@@ -148,6 +150,9 @@ class TestShared:
             firsts = [values[f"{stack}.layers.{i}.fc1.weight"] for i in range(depth)]
             return [next(j for j in range(i + 1) if torch.equal(firsts[j], firsts[i])) for i in range(depth)]
 
+        described = layerdrop("describe", full).stdout
+        assert "layers shared by 3" in described
+        assert f"{sum(p.numel() for p in load(full, translation_data)[0].parameters()):,}" in described
         assert shared(full, "encoder") == [0, 0, 0, 3, 3, 3] and shared(full, "decoder") == [0, 0, 2, 2, 4, 4]
         spec = "encoder=keep:0,2,5/decoder=keep:0,1,2.ffn,3,4"
         layerdrop("export", full, "--prune-layers", spec, "-o", tmp_path / "small.pt")
