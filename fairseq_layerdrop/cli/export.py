@@ -90,7 +90,7 @@ def run(args) -> None:
         write_plan(plan, args.output, origin)
         print(f"wrote {args.output}: {plan}")
         return
-    settings = pruned_settings(checkpoint, plan)
+    settings = pruned_settings(checkpoint, plan, sharing=args.format != "ctranslate2")
     if args.format == "ctranslate2":
         settings = settings_for_ctranslate2(settings, args.data, args.quantization)
     exported = export_checkpoint(checkpoint, plan, Path(args.checkpoint).name, args.ema)

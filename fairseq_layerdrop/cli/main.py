@@ -1,6 +1,7 @@
 """Entry point of ``fairseq-layerdrop``."""
 
 import argparse
+import sys
 
 from . import average, describe, export, flags, score, select, user_dir
 
@@ -31,4 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         overrides.extend(more)  # argparse takes positional arguments behind an option for unknown ones
     elif more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
-    args.run(args)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)

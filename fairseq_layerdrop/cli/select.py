@@ -172,7 +172,11 @@ def run(args) -> None:
     processes = Processes()
     if output.suffix != ".json":
         raise UserError(f"{output} must be named .json, so that --prune-layers knows it")
-    if output.is_dir() or (output.exists() and not args.force):
+    if args.log is not None and Path(args.log).absolute() == output.absolute():
+        raise UserError(f"--log and OUT are both {output}; give them different names")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; give a file's name")
+    if output.exists() and not args.force:
         raise UserError(f"{output} exists; give another name, or --force to replace it")
     if not os.access(output.parent, os.W_OK):
         raise UserError(f"cannot write into {output.parent}; is it there?")
@@ -238,7 +242,9 @@ def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin:
         print(f"remove {unit_name(unit):24}{'' if score is None else f'{score:.6g}'}")
     if budget.is_ladder and answer.nested:
         write_ladder(answer.ladder(engine.structure, origin), output)
-        print(f"use: --prune-layers keep:COUNT@{output}")
+        stacks = {stack for (stack, *_), _ in answer.removals}
+        one = f"{min(stacks)}=" if len(stacks) == 1 else ""
+        print(f"use: --prune-layers {one}keep:COUNT@{output}" + ("" if one else ", COUNT of both stacks together"))
     else:
         plan = answer.plan(engine.structure)
         write_plan(plan, output, origin)

@@ -17,7 +17,7 @@ from fairseq.models.transformer import (
 )
 
 from .settings import BothDropSettings, complete_settings
-from .stack import make_droppable, remove_fast_path
+from .stack import check_settings, make_droppable, remove_fast_path
 
 
 @register_model("layerdrop_transformer")
@@ -35,10 +35,15 @@ class LayerDropTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task):
+        check_settings(args)
         model = super().build_model(args, task)
         remove_fast_path(model.encoder)
-        make_droppable(model, args)
+        make_droppable(model, args, task)
         return model
+
+    def set_beam_size(self, beam_size: int) -> None:
+        """Take the number of beams of each sentence, as fairseq's sequence generator gives it to models that ask."""
+        self.decoder.set_beam_size(beam_size)
 
 
 def _with_our_settings(architecture):

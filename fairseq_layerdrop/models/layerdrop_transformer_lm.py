@@ -16,7 +16,7 @@ from fairseq.models.transformer_lm import (
 from fairseq.utils import safe_getattr
 
 from .settings import DecoderDropSettings
-from .stack import make_droppable
+from .stack import check_settings, make_droppable
 
 
 @dataclass
@@ -33,8 +33,9 @@ class LayerDropTransformerLanguageModel(TransformerLanguageModel):
 
     @classmethod
     def build_model(cls, args, task):
+        check_settings(args)
         model = super().build_model(args, task)
-        make_droppable(model, args)
+        make_droppable(model, args, task)
         return model
 
 

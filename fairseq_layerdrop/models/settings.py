@@ -153,6 +153,8 @@ def drop_rates(args, stack: str, depth: int) -> DropRates:
             raise UserError(f"--{flag}-target-depth must be in 1-{depth}, the depth of the {stack}, not {target}")
         rate = 1 - target / depth
     schedule = getattr(args, "layerdrop_depth_schedule", None) or "uniform"
+    if target is not None and schedule != "uniform":
+        raise UserError(f"--{flag}-target-depth and --layerdrop-depth-schedule exclude each other; give one")
     factors = depth_factors(str(schedule), depth)
     layers = tuple(rate * factor for factor in factors)
     if listed:
@@ -178,6 +180,8 @@ def drop_schedule(args):
         UserError: a constant of the schedule is wrong.
     """
     name = str(getattr(args, "layerdrop_time_schedule", None) or "constant")
+    if name != "warmup" and args.layerdrop_warmup_updates:
+        raise UserError("--layerdrop-warmup-updates is for --layerdrop-time-schedule warmup")
     if name == "constant":
         return None
     constants = {"warmup_updates": args.layerdrop_warmup_updates, "gamma": args.layerdrop_gamma}
@@ -185,8 +189,4 @@ def drop_schedule(args):
         raise UserError("--layerdrop-time-schedule warmup needs --layerdrop-warmup-updates of at least 1")
     if name == "progressive" and not 0 < constants["gamma"] < math.inf:
         raise UserError("--layerdrop-time-schedule progressive needs a --layerdrop-gamma above 0")
-    return partial(_factor, name, **constants)
-
-
-def _factor(name: str, update: int, **constants) -> float:
-    return time_factor(name, update, **constants)
+    return partial(time_factor, name, **constants)

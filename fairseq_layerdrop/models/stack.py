@@ -1,10 +1,12 @@
 """Turning a model of fairseq's into one that draws as LayerDrop should."""
 
 import types
+from functools import partial
 
+import torch
 from torch import nn
 
-from ..modules import LayerDropModuleList, LayerImportance
+from ..modules import LayerDropModuleList, LayerImportance, StepAttention
 from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers
 from .settings import drop_rates, drop_schedule
@@ -17,10 +19,15 @@ def run_seed(args) -> int:
     return 1 if seed is None else seed
 
 
-def make_droppable(model, args) -> None:
+def make_droppable(model, args, task) -> None:
     """Make *model*, a stock Transformer of fairseq's, the one that our settings in *args* describe; in place.
 
     Names of parameters stay, so checkpoints go both ways between stock models and ours.
+
+    Args:
+        model: changed in place.
+        args: its settings.
+        task: the fairseq task for which it is built.
 
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
@@ -35,6 +42,56 @@ def make_droppable(model, args) -> None:
             chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
             share_layers(layers, structure[name], chunks)
             use_layerdrop(stack, name, args, layers)
+            if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
+                raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
+            stack.register_load_state_dict_pre_hook(partial(_fit_state, chunks))
+    take_over_attentions(model.decoder)
+
+
+def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
+    """Let a state dict that *stack* is about to load fit it: importances may have begun or ended to be learned.
+
+    Raises:
+        SystemExit: layers that are to share their weights have different ones. (fairseq's trainer would bury an
+            exception of another kind in its own.)
+    """
+    own = {key: value for key, value in stack.state_dict().items() if key.startswith("layer_importance.")}
+    for key in [key for key in state_dict if key.startswith(f"{prefix}layer_importance.")]:
+        if key.removeprefix(prefix) not in own:
+            del state_dict[key]
+    for key, value in own.items():
+        state_dict.setdefault(prefix + key, value)
+    first = 0
+    for size in chunks:
+        shared = f"{prefix}layers.{first}."
+        for key in [key for key in state_dict if size > 1 and key.startswith(shared)]:
+            for other in range(first + 1, first + size):
+                twin = state_dict.get(f"{prefix}layers.{other}.{key.removeprefix(shared)}")
+                # attentions with different heads are of different shapes
+                if twin is not None and twin.shape == state_dict[key].shape and not torch.equal(twin, state_dict[key]):
+                    raise SystemExit(
+                        f"error: layers {first} and {other} of this checkpoint are to share their weights, and have "
+                        "different ones; leave out --…-share-layers, or train from scratch"
+                    )
+        first += size
+
+
+def take_over_attentions(decoder) -> None:
+    """Let *decoder* decode step by step as :class:`~fairseq_layerdrop.modules.StepAttention` does."""
+    if not getattr(decoder, "cross_self_attention", False):
+        for module in decoder.modules():
+            StepAttention.take_over(module)
+
+
+def check_settings(args) -> None:
+    """Refuse wrong settings before anything is built.
+
+    Raises:
+        UserError: a setting is wrong, or settings exclude each other.
+    """
+    dropping = [drop_rates(args, stack, len(layers)) for stack, layers in model_structure(args).items()]
+    if any(dropping) and getattr(args, "ddp_backend", None) == "fully_sharded":
+        raise UserError("LayerDrop doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
 
 
 def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:
@@ -58,10 +115,10 @@ def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:
         raise UserError(f"--{name}-layerdrop-learned needs a mean rate, --{name}-layerdrop, between 0 and 1")
     if not rates:
         return
-    if getattr(args, "ddp_backend", None) == "fully_sharded":
-        raise UserError("LayerDrop doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
-    if any(rates.heads) and getattr(layers[0].self_attn, "use_xformers", False):
-        raise UserError(f"--{name}-headdrop doesn't work with xformers' attention; leave one of them out")
+    for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
+        if any(rates.heads) and getattr(args, setting, None):
+            flags = f"--{name}-headdrop and --{setting.replace('_', '-')}"
+            raise UserError(f"{flags} exclude each other; leave one of them out")
     if learned:
         stack.layer_importance = LayerImportance(len(layers), layers[0].embed_dim)
     stack.layers = LayerDropModuleList(

@@ -1,5 +1,6 @@
 """Layers that can be dropped while training, and sub-layers and heads that can be taken out."""
 
+from .attention import StepAttention
 from .draw import draw_skips
 from .importance import LayerImportance, keep_rates
 from .layer_drop import DropRates, LayerDropModuleList
@@ -13,6 +14,7 @@ __all__ = [
     "DropRates",
     "LayerDropModuleList",
     "LayerImportance",
+    "StepAttention",
     "depth_factors",
     "draw_skips",
     "identity_with_zero_grad",

@@ -26,9 +26,9 @@ class LayerImportance(nn.Module):
     the layers, with the mean rate at the wanted p; after training the k layers of highest softmax output are kept,
     whatever the input. It leaves the function, the estimate of its gradient and the way of holding the mean open. Here:
 
-    - A layer's activation a is the mean of its output over the positions and sentences of a pass, as a running average
-      over passes and ranks, of length 1. The function is 3 tanh(w . a + b), with w and b of each layer its own; it
-      begins at 0, so that at first all layers are kept alike.
+    - A layer's activation a is the mean of its output over the positions and sentences of a pass, padding included, as
+      a running average over passes and ranks, of length 1. The function is 3 tanh(w . a + b), with w and b of each
+      layer its own; it begins at 0, so that at first all layers are kept alike.
     - The scores are the softmax of these over the layers. A layer is kept with the probability min(1, c * score), where
       c is such that the mean is 1 - p exactly.
     - The gradient is the score function's (REINFORCE, Williams 1992): (loss - running mean of the loss) times the
@@ -36,8 +36,8 @@ class LayerImportance(nn.Module):
       gradient would be of no use: a layer's own weights see to it that the loss doesn't change with the scale of what
       the layer adds.
 
-    The gradient of a pass is known when its loss is (:meth:`observe`), and joins that of the next pass. What is between
-    is saved with the model, as are the scores in force.
+    The loss is known outside the model: who trains passes it through :meth:`join`. Scores, averages and parameters are
+    saved with the model; the averages stay in 32 bits whatever the model is in.
 
     Args:
         depth: number of layers L.
@@ -50,39 +50,30 @@ class LayerImportance(nn.Module):
         self.bias = nn.Parameter(torch.zeros(depth))
         self.register_buffer("activations", torch.zeros(depth, width))
         self.register_buffer("scores", torch.full((depth,), 1 / depth))
-        self.register_buffer("kept", torch.ones(depth))  # in the last pass
-        self.register_buffer("mean_loss", torch.full((), torch.nan))
-        self.register_buffer("advantage", torch.zeros(()))  # of the last pass over that mean
-        self.register_buffer("sample_size", torch.zeros((), dtype=torch.long))  # of the last pass
+        self.register_buffer("losses", torch.zeros(2))  # running sum of losses, and of their weights
         self._seen: dict[int, torch.Tensor] = {}
-        self._unobserved = 0
+        self._log_probability: torch.Tensor | None = None
+
+    def _apply(self, fn, recurse=True):
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
 
     def keep_rates(self, rates) -> torch.Tensor:
         """The probability, of shape L, with which each layer is kept where the mean of the drop *rates* is p."""
-        activations = nn.functional.normalize(self.activations.float(), dim=-1)
+        activations = nn.functional.normalize(self.activations, dim=-1)
         logits = _RANGE * torch.tanh((self.weight.float() * activations).sum(-1) + self.bias.float())
         scores = torch.softmax(logits, dim=-1)
         self.scores.copy_(scores.detach())
         return keep_rates(scores, len(scores) - sum(rates))
 
-    def join(self, x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-        """Return *x*, a hidden state of a pass with these keep rates, whose gradient brings that of the last pass."""
+    def draw(self, keep: torch.Tensor, skips) -> None:
+        """Note which layers a pass skips, one truth value a layer, that are kept with the probabilities *keep*."""
         keep = keep.clamp(_MARGIN, 1 - _MARGIN)
-        kept = self.kept.clone()  # which changes before the backward pass
-        log_probability = (kept * keep.log() + (1 - kept) * (1 - keep).log()).sum()
-        return _WithGradient.apply(x, log_probability, self.advantage.float() * self.sample_size)
-
-    def draw(self, kept) -> None:
-        """Note which layers a pass keeps, one truth value a layer; after :meth:`join`.
-
-        Raises:
-            RuntimeError: nobody tells the loss.
-        """
-        if self._unobserved > 1:
-            raise RuntimeError("learned LayerDrop rates need the loss of each pass; train with one of our tasks")
-        self._unobserved += 1
-        self.kept.copy_(torch.as_tensor(kept, dtype=self.kept.dtype))
-        self.advantage.zero_()
+        skipped = torch.as_tensor(skips, device=keep.device)
+        self._log_probability = torch.where(skipped, (1 - keep).log(), keep.log()).sum()
 
     def see(self, layer: int, output: torch.Tensor) -> None:
         """Note what *layer* gave in this pass: a tensor of shape T x B x C."""
@@ -90,26 +81,32 @@ class LayerImportance(nn.Module):
 
     def end_pass(self) -> None:
         """Take what was seen in a pass into the running averages; all ranks must come here together."""
-        seen = torch.zeros_like(self.activations, dtype=torch.float)
+        seen = torch.zeros_like(self.activations)
         for layer, activation in self._seen.items():
             seen[layer] = activation
         seen = nn.functional.normalize(_mean_over_ranks(seen), dim=-1)
         for layer in self._seen:
-            known = self.activations[layer].float()
+            known = self.activations[layer]
             self.activations[layer] = _MOMENTUM * known + (1 - _MOMENTUM) * seen[layer] if known.any() else seen[layer]
         self._seen.clear()
 
-    def observe(self, loss: torch.Tensor, sample_size: float) -> None:
-        """Take the loss of the last pass, summed over a sample of that size; all ranks must come here together."""
-        self._unobserved = 0
-        total = _mean_over_ranks(torch.stack([loss.detach().float(), loss.new_tensor(float(sample_size)).float()]))
-        mean = total[0] / total[1]
-        if not torch.isfinite(mean):  # of an overflow in fp16, or of no data at all
-            return
-        before = mean if self.mean_loss.isnan() else self.mean_loss.float()
-        self.advantage.copy_(mean - before)
-        self.sample_size.copy_(total[1])
-        self.mean_loss.copy_(_MOMENTUM * before + (1 - _MOMENTUM) * mean)
+    def join(self, loss: torch.Tensor, sample_size) -> torch.Tensor:
+        """Return the *loss* of the last pass, of which the importances now have a gradient too.
+
+        All ranks must come here together.
+
+        Args:
+            loss: summed over a sample; its value doesn't change.
+            sample_size: number of what was summed, by which fairseq divides the gradients.
+        """
+        size = torch.as_tensor(sample_size, device=loss.device, dtype=torch.float)
+        total = _mean_over_ranks(torch.stack([loss.detach().float(), size]))
+        mean, before = total[0] / total[1], self.losses[0] / self.losses[1]
+        advantage = (mean - before).nan_to_num(0.0, 0.0, 0.0)  # none in the first pass, after overflows, without data
+        if torch.isfinite(mean):
+            self.losses.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * torch.stack([mean, torch.ones_like(mean)]))
+        log_probability, self._log_probability = self._log_probability, None
+        return loss + (advantage * size * (log_probability - log_probability.detach())).to(loss.dtype)
 
 
 def keep_rates(scores: torch.Tensor, kept: float) -> torch.Tensor:
@@ -128,14 +125,3 @@ def keep_rates(scores: torch.Tensor, kept: float) -> torch.Tensor:
         if not over.any():
             return rates
         full = full | over
-
-
-class _WithGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, scalar, gradient):
-        ctx.save_for_backward(gradient)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad, ctx.saved_tensors[0], None

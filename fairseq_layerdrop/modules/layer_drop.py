@@ -87,22 +87,18 @@ class _Pass:
     What is skipped gets a zero gradient. Where *unattended*, nothing that runs in this pass attends to the encoder: its
     states then get a zero gradient too, or the encoder's parameters would fall out of the graph.
 
-    Where rates are learned, *join* is called with the layer's input and *see* with its output, if it runs; else they
-    are None.
+    Where rates are learned, *see* is called with the output of a layer that runs; else it is None.
     """
 
-    def __init__(self, layer: nn.Module, skips: Skips, returns_tuple: bool, unattended: bool, join=None, see=None):
+    def __init__(self, layer: nn.Module, skips: Skips, returns_tuple: bool, unattended: bool, see=None):
         self.layer = layer
         self.skips = skips
         self.returns_tuple = returns_tuple
         self.unattended = unattended
-        self.join = join
         self.see = see
 
     def __call__(self, x, *args, **kwargs):
         states = [arg for arg in args if torch.is_tensor(arg) and arg.requires_grad] if self.unattended else []
-        if self.join is not None:
-            x = self.join(x)
         if self.skips.layer:
             x = identity_with_zero_grad(x, [*self.layer.parameters(), *states])
             return (x, None, None) if self.returns_tuple else x
@@ -200,10 +196,15 @@ class LayerDropModuleList(nn.ModuleList):
             micro_batch=self.micro_batch,
         )
 
-    def _draw(self, layers: list[nn.Module], layer_rates) -> list[Skips]:
-        """What this pass skips of each of *layers*."""
+    def _draw(self, layers: list[nn.Module], keep: torch.Tensor | None = None) -> list[Skips]:
+        """What this pass skips of each of *layers*, kept with probabilities *keep* where these are learned."""
         rates = self.rates_in_force
-        whole = self._draw_kind("", layer_rates)
+        rates_of_layers = rates.layers if keep is None else (1 - keep.detach()).tolist()
+        whole = self._draw_kind("", rates_of_layers)
+        if keep is not None:
+            self.importance.draw(keep, whole)
+            for name, rate in (("lowest", min(rates_of_layers)), ("highest", max(rates_of_layers))):
+                metrics.log_scalar(f"{self.stack}_layerdrop_{name}", rate, weight=0, round=3)
         sub_layers: list[set[str]] = [set() for _ in layers]
         heads: list[dict[str, tuple[int, ...]]] = [{} for _ in layers]
         if any(rates.sub_layers):
@@ -229,9 +230,8 @@ class LayerDropModuleList(nn.ModuleList):
         if not self.training:
             yield from layers
             return
-        rates = self.rates_in_force.layers
-        keep = None if self.importance is None else self.importance.keep_rates(rates)
-        skips = self._draw(layers, rates if keep is None else (1 - keep.detach()).tolist())
+        keep = None if self.importance is None else self.importance.keep_rates(self.rates_in_force.layers)
+        skips = self._draw(layers, keep)
         sub_layers = [sub_layers_of(layer) for layer in layers]
         unattended = not any(
             "encoder_attn" in names and "encoder_attn" not in skipped.sub_layers and not skipped.layer
@@ -244,19 +244,14 @@ class LayerDropModuleList(nn.ModuleList):
         metrics.log_scalar(f"{self.stack}_skipped", sum(shares) / len(shares), round=3)
         for number, (layer, skipped) in enumerate(zip(layers, skips)):
             if keep is not None:
-                join = partial(self._join, keep, skips) if number == 0 else None
-                yield _Pass(layer, skipped, self.returns_tuple, unattended, join, partial(self.importance.see, number))
+                see = partial(self.importance.see, number)
+                yield _Pass(layer, skipped, self.returns_tuple, unattended, see)
             elif skipped:
                 yield _Pass(layer, skipped, self.returns_tuple, unattended)
             else:
                 yield layer
         if self.importance is not None:
             self.importance.end_pass()
-
-    def _join(self, keep, skips, x):
-        x = self.importance.join(x, keep)
-        self.importance.draw([not skipped.layer for skipped in skips])
-        return x
 
     def __getitem__(self, index):
         if isinstance(index, slice):  # a part of the layers is no stack that could draw

@@ -158,6 +158,11 @@ class PruneSpec:
     def __str__(self) -> str:
         return "/".join(f"{stack}={choice}" if stack else str(choice) for stack, choice in self.choices)
 
+    @property
+    def needs_importance(self) -> bool:
+        """Whether it asks for the layers of highest learned importance."""
+        return any(choice.how == LEARNED for _, choice in self.choices)
+
     def resolve(self, structure: Structure, details: Details = Details()) -> Plan:  # noqa: B008
         """The plan for a model, with every stack of it.
 

@@ -41,7 +41,7 @@ def heads_of(entry: str) -> tuple[tuple[int, ...], int] | None:
         if not _NUMBER.fullmatch(first) or (last and not _NUMBER.fullmatch(last)):
             return None
         numbers.extend(range(int(first), int(last or first) + 1))
-    return tuple(numbers), int(match[3])
+    return (tuple(numbers), int(match[3])) if numbers else None
 
 
 def with_heads(entry: str, heads: Iterable[int], total: int) -> str | None:

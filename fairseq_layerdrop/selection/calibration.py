@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 
 from ..plan import Structure, UserError
-from ..surgery import fingerprint, learned_importance, load_checkpoint, state_structure
+from ..surgery import fingerprint, learned_importance, load_checkpoint, structure_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
         UserError: the checkpoint or the overrides are wrong.
     """
     checkpoint = load_checkpoint(path)
-    structure = state_structure(checkpoint["model"])
+    structure = structure_of(checkpoint)
     if not structure:
         raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
     weights = fingerprint(checkpoint["model"])
@@ -104,6 +104,10 @@ def batches(
     task, model = loaded.task, loaded.model
     try:
         task.load_dataset(subset, combine=False, epoch=1, task_cfg=loaded.settings.task)
+    except ValueError as error:  # of numpy, for a file without any token
+        if "mmap an empty file" not in str(error):
+            raise
+        raise UserError(f"the subset '{subset}' is empty") from error
     except (FileNotFoundError, KeyError) as error:
         raise UserError(f"no subset '{subset}' in {loaded.settings.task.data}") from error
     dataset = task.dataset(subset)

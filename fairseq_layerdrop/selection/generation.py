@@ -64,7 +64,12 @@ class Generation:
         hypotheses, references = [], []
         with self.engine.stacks.pruned(plan_without(self.engine.structure, dropped)) as model:
             for sample in self.engine.samples:
-                generated = self.task.inference_step(self.generator, [model], sample)
+                try:
+                    generated = self.task.inference_step(self.generator, [model], sample)
+                except AssertionError as error:  # fairseq's way to say that lengths can't be met
+                    raise UserError(
+                        f"these settings generate nothing: {error or 'see --max-len-b, --min-len'}"
+                    ) from error
                 hypotheses += [self._text(beams[0]["tokens"]) for beams in generated]
                 references += [self._text(target[target != pad], is_reference=True) for target in sample["target"]]
         name, metric = {"bleu": ("BLEU", "sacrebleu"), "rouge": ("rougeLsum", "rouge")}[self.metric]

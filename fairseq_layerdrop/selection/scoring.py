@@ -69,8 +69,7 @@ class ScoreLog:
             self.file.truncate(self.file.read().rfind(b"\n") + 1)  # a killed process may have left a part of a line
         except OSError as error:
             raise UserError(f"cannot write {own}: {error.strerror or error}") from error
-        if self.file.seek(0, os.SEEK_END) == 0:
-            self._write({"format": FORMAT, "run": run})
+        self.run = run
 
     def _read(self, path: Path, run: Mapping) -> None:
         whole = path.read_bytes().split(b"\n")[:-1]
@@ -84,10 +83,15 @@ class ScoreLog:
             raise UserError(f"{path} is not a log of scores; give another with --log, or remove it") from error
         for name, value in run.items():
             if described.get(name) != value:
-                raise UserError(f"{path} is the log of another run: its {name} is {described.get(name)}, not {value}")
+                raise UserError(
+                    f"{path} is the log of another run: {_difference(name, described.get(name), value)}; "
+                    "give another with --log, or remove it"
+                )
         self.known.update(known)
 
     def _write(self, line: Mapping) -> None:
+        if self.file.seek(0, os.SEEK_END) == 0:  # a run that ends before its first score leaves no trace
+            self.file.write(f"{json.dumps({'format': FORMAT, 'run': self.run})}\n".encode())
         self.file.write(f"{json.dumps(line)}\n".encode())
         self.file.flush()
 
@@ -95,6 +99,17 @@ class ScoreLog:
         self.known[without, part] = score
         if self.file:
             self._write({"without": without, "part": part, "score": score})
+
+
+def _difference(name: str, old: object, new: object) -> str:
+    """In which setting two runs differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return next(_difference(key, old.get(key), value) for key, value in new.items() if old.get(key) != value)
+    if str(new).startswith("sha256:"):
+        return {"data": "it looked at other data", "fingerprint": "it is of another checkpoint"}.get(
+            name, f"other {name}"
+        )
+    return f"its {name} is {old}, not {new}"
 
 
 def _without(name: str) -> str:

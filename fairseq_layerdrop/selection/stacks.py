@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..modules import without
-from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError, matching, sub_layer
 
 
 class _StandIn(nn.Module):
@@ -45,7 +45,7 @@ def _layers(stack: nn.Module, layers: Iterable[nn.Module]):
 
 def parts(layer: nn.Module, names: Iterable[str]) -> nn.Module:
     """A layer of which only the sub-layers *names* are left, with the parameters of *layer* itself."""
-    return without(layer, [name for name in SUB_LAYERS if name not in names])
+    return without(layer, [name for name in SUB_LAYERS if not matching(name, names)])
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Stacks:
             for number, names in enumerate(structure[stack]):
                 layer = module.layers[number]
                 self._units[stack, number, None] = layer
-                for name in names:
+                for name in map(sub_layer, names):
                     self._units[stack, number, name] = parts(layer, [name])
 
     @property

@@ -36,7 +36,9 @@ def remove_missing_sublayers(model, structure: Structure) -> None:
 
 
 def _numbers(state_dict) -> int:
-    return sum(tensor.numel() for tensor in without_importance(state_dict).values())
+    """Number of values in a state dict, those that several names share counted once."""
+    tensors = without_importance(state_dict).values()
+    return sum({(tensor.data_ptr(), tensor.shape): tensor.numel() for tensor in tensors}.values())
 
 
 def _load_sliced(self, state_dict, *args, **kwargs):
@@ -47,7 +49,7 @@ def _load_sliced(self, state_dict, *args, **kwargs):
             state_dict = slice_state_dict(full, plan)
         except DepthError as error:
             raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
-        after = sum(parameter.numel() for parameter in self.parameters())
+        after = sum(v.numel() for name, v in self.named_parameters() if "layer_importance." not in name)
         # Pruning only takes values away, and renames others: what is missing is what was dropped.
         dropped = _numbers(full) - _numbers(state_dict)
         logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")

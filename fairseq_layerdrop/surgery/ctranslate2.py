@@ -81,7 +81,7 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
             ),
         ]
     if given(SUBLAYERS_SETTING):
-        raise ExportError("CTranslate2 can't take layers without some of their sub-layers; drop whole layers")
+        raise ExportError("CTranslate2 can't take layers without some of their sub-layers or heads; drop whole layers")
     if kind not in _MODELS:
         raise ExportError(f"--format ctranslate2 takes models of the kinds {', '.join(_MODELS)}, not {kind}")
     for found, what in reasons:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, UserError
+from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, Structure, UserError
 from .config import (
     SUBLAYERS_SETTING,
     architecture_of,
@@ -59,15 +59,21 @@ def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool =
         PlanError: *spec* doesn't fit the model.
         ExportError: the model has no Transformer layers, or there is no average.
     """
-    structure = state_structure(weights_of(checkpoint, ema))
+    weights_of(checkpoint, ema)
+    structure = structure_of(checkpoint)
     if not structure:
         raise ExportError("this checkpoint has no Transformer layers in an encoder or a decoder")
-    structure = {stack: structure[stack] for stack in STACKS if stack in structure}
-    settings = flat_settings(checkpoint)
-    if getattr(settings, SUBLAYERS_SETTING, None):  # it knows of heads too, which the state dict doesn't tell
-        structure = model_structure(settings)
-    known = Details(details(settings).heads, learned_importance(checkpoint["model"]))
+    known = Details(details(flat_settings(checkpoint)).heads, learned_importance(checkpoint["model"]))
     return spec.resolve(structure, known) if spec else Plan.whole(structure)
+
+
+def structure_of(checkpoint: Mapping) -> Structure:
+    """Structure of a checkpoint's model: what its state dict holds, with the heads of which its settings tell."""
+    found = state_structure(checkpoint["model"])
+    settings = flat_settings(checkpoint)
+    if found and getattr(settings, SUBLAYERS_SETTING, None):
+        return model_structure(settings)
+    return {stack: found[stack] for stack in STACKS if stack in found}
 
 
 def _registered_base(cls: type, registry: Mapping[str, type]) -> str:
@@ -132,8 +138,10 @@ def task_settings(checkpoint: Mapping) -> dict:
     return task
 
 
-def pruned_settings(checkpoint: Mapping, plan: Plan) -> Namespace:
+def pruned_settings(checkpoint: Mapping, plan: Plan, sharing: bool = True) -> Namespace:
     """The flat settings of the pruned model: its depths, what its layers lack, and the architecture to build it.
+
+    With *sharing*, layers that share their weights go on doing so, which takes one of our architectures.
 
     Raises:
         ExportError: sub-layers are missing and we have no version of the architecture.
@@ -143,8 +151,9 @@ def pruned_settings(checkpoint: Mapping, plan: Plan) -> Namespace:
     for stack in plan.stacks:
         setattr(flat, f"{stack}_layers_to_keep", None)
     set_plan(flat, plan)
-    shares = any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks)
-    if getattr(flat, SUBLAYERS_SETTING) or shares:
+    if not sharing:
+        vars(flat).update({f"{stack}_share_layers": None for stack in plan.stacks})
+    if getattr(flat, SUBLAYERS_SETTING) or any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks):
         name = _our_architecture(architecture_of(flat))
     else:
         name = _stock_architecture(architecture_of(flat))

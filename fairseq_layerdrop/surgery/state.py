@@ -81,6 +81,24 @@ def state_depths(state_dict: Mapping) -> dict[str, int]:
     return {stack: len(layers) for stack, layers in state_structure(state_dict).items()}
 
 
+def _has_heads(state_dict: Mapping, structure: Structure) -> bool:
+    """Whether the attentions of *state_dict* have as many heads as *structure* tells.
+
+    A state dict doesn't tell how many there are in all, but what part of them: an attention with all of its heads has
+    as many rows in its projections as columns.
+    """
+    for key, tensor in state_dict.items():
+        match = _LAYER_KEY.fullmatch(key)
+        found = re.fullmatch(r"\.(\w+_attn)\.(q_proj\.weight|in_proj_weight)", match["tail"] or "") if match else None
+        if found and _stack_of(match) in structure:
+            entry = matching(found[1], structure[_stack_of(match)][int(match["layer"])])
+            heads, total = heads_of(entry) or ((0,), 1)
+            rows = tensor.shape[0] // (3 if found[2] == "in_proj_weight" else 1)
+            if rows * total != tensor.shape[1] * len(heads):
+                return False
+    return True
+
+
 def _same_layers(found: tuple, planned: tuple) -> bool:
     """Whether a state dict's layers are those of a plan; of other layers than a Transformer's, the number counts."""
     known = {"self_attn", "ffn"} <= {name for layer in found for name in layer}
@@ -102,9 +120,10 @@ def without_importance(state_dict: Mapping, stacks: Collection[str] = STACKS) ->
 
 
 def has_structure(state_dict: Mapping, structure: Structure) -> bool:
-    """Whether the stacks of *structure* are those of *state_dict*."""
+    """Whether the stacks of *structure* are those of *state_dict*, with as many heads in each attention."""
     found = state_structure(state_dict)
-    return all(_same_layers(found.get(stack, ()), tuple(layers)) for stack, layers in structure.items())
+    same = all(_same_layers(found.get(stack, ()), tuple(layers)) for stack, layers in structure.items())
+    return same and _has_heads(state_dict, structure)
 
 
 def _with_heads(tail: str, value, full: str, keep: str):

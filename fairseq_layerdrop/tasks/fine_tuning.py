@@ -7,7 +7,18 @@ from pathlib import Path
 
 from fairseq.models.ema import ema
 
-from ..plan import Plan, UserError, drop_spec, matching, plan_to_dict, transformer_structure
+from ..plan import (
+    Plan,
+    PlanFile,
+    PruneSpec,
+    UserError,
+    drop_spec,
+    heads_of,
+    matching,
+    plan_from_dict,
+    plan_to_dict,
+    transformer_structure,
+)
 from ..surgery import (
     SUBLAYERS_SETTING,
     has_structure,
@@ -19,7 +30,7 @@ from ..surgery import (
     pruning_history,
     set_plan,
     slice_state_dict,
-    state_structure,
+    structure_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,6 +63,9 @@ def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
             matching("encoder_attn", layer) for layer in plan.full.get("decoder", ())
         ):
             raise UserError("no decoder layer keeps its encoder_attn, so the encoder could not be trained")
+        has_heads = any(heads_of(name) for layers in plan.pruned.values() for layer in layers for name in layer)
+        if has_heads and getattr(cfg, "quant_noise_pq", 0):
+            raise UserError("a model without some of its heads doesn't train with --quant-noise-pq; leave it out")
         set_plan(cfg, plan)
         if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line
             cfg.prune_layers = None
@@ -81,10 +95,12 @@ def _history_of(run, cfg, plan) -> list[dict]:
     checkpoint = load_checkpoint(start)
     history = pruning_history(checkpoint)
     if plan is None:
-        if history and not has_structure(checkpoint["model"], model_structure(cfg)):
+        found = structure_of(checkpoint)
+        if not has_structure(checkpoint["model"], model_structure(cfg)):
+            what = f"is pruned: {history_in_words(history)[-1]}" if history else "is of another shape"
             raise UserError(
-                f"the model in {start} is pruned: {history_in_words(history)[-1]}; repeat its --prune-layers, or give "
-                f"{_structure_flags(state_structure(checkpoint['model']))}"
+                f"the model in {start} {what}; {'repeat its --prune-layers, or ' if history else ''}give "
+                f"{_structure_flags(found)}"
             )
     elif plan.pruned != plan.full:
         if has_structure(checkpoint["model"], plan.full):
@@ -111,10 +127,20 @@ def _structure_flags(structure) -> str:
     return " ".join(flags) + (f" --pruned-sublayers {lacks}" if lacks else "")
 
 
-def starting_importance(run) -> dict[str, tuple[float, ...]]:
-    """The learned importances of the model that a training of this configuration begins with."""
+def starting_spec(run, spec):
+    """*spec* and the learned importances of the model that a training of this configuration begins with.
+
+    A training that goes on with a model that was pruned by its importances has none any more. It takes the plan that
+    its history tells.
+    """
     start = _starting_point(run.checkpoint) if run is not None else None
-    return learned_importance(load_checkpoint(start)["model"]) if start is not None else {}
+    if start is None:
+        return spec, {}
+    checkpoint = load_checkpoint(start)
+    importance, history = learned_importance(checkpoint["model"]), pruning_history(checkpoint)
+    if isinstance(spec, PruneSpec) and spec.needs_importance and not importance and history:
+        return PlanFile(plan_from_dict(history[-1]["plan"], str(start)), {}, str(start)), {}
+    return spec, importance
 
 
 def _starting_point(settings) -> Path | None:

@@ -17,14 +17,15 @@ from ..surgery import (
     copy_config,
     learned_importance,
 )
-from .fine_tuning import begin_training, starting_importance
+from .fine_tuning import begin_training, starting_spec
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
 
 _HELP = (
     "keep only some layers of the model, for instance decoder=keep:3@every_other, encoder=drop:4,5/decoder=keep:0,2,4 "
-    "(counted from 0), decoder=drop:3.self_attn,4.ffn or a plan file, plan.json"
+    "(counted from 0), decoder=drop:3.self_attn,4.ffn,5.self_attn.head2, decoder=keep:3@learned, a ladder as in "
+    "decoder=keep:3@order.json or a plan file, plan.json"
 )
 
 
@@ -56,11 +57,21 @@ def _one_line(unless: bool):
         raise SystemExit(error.code) from None
 
 
+def _joined_loss(criterion, importances, model, sample):
+    """What fairseq's *criterion* gives, with the loss joined to learned importances."""
+    loss, sample_size, logging_output = criterion(model, sample)
+    for importance in importances:
+        loss = importance.join(loss, sample_size)
+    return loss, sample_size, logging_output
+
+
 class PrunableTask:
     """Mixed into a fairseq task, before it among the bases: its models are built and loaded pruned.
 
     The task's configuration has a field ``prune_layers`` (see :func:`prune_layers_field`).
     """
+
+    learns_rates = True  # it tells the loss, which --decoder-layerdrop-learned needs
 
     @classmethod
     def add_args(cls, parser):
@@ -75,7 +86,9 @@ class PrunableTask:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
                 run = cfg._get_parent() if OmegaConf.is_config(cfg) else None
                 if run is not None and OmegaConf.select(run, "distributed_training.ddp_backend") == "fully_sharded":
-                    raise UserError("--prune-layers doesn't train with --ddp-backend fully_sharded; give pytorch_ddp")
+                    raise UserError(
+                        "--prune-layers doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp"
+                    )
         return super().setup_task(cfg, **kwargs)
 
     @property
@@ -106,22 +119,21 @@ class PrunableTask:
                 if from_checkpoint:
                     cfg = copy_config(cfg)
                 complete_architecture(cfg)
-                importance = None if from_checkpoint else starting_importance(run)
-                model = build_pruned(build, cfg, parse(prune_layers), importance)
+                spec, importance = parse(prune_layers), None
+                if not from_checkpoint:
+                    spec, importance = starting_spec(run, spec)
+                model = build_pruned(build, cfg, spec, importance)
             if not from_checkpoint:
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
         return model
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """One pass of a training, whose loss is told to layers that learn their LayerDrop rates."""
-        loss, sample_size, logging_output = super().train_step(
-            sample, model, criterion, optimizer, update_num, ignore_grad
-        )
-        for module in model.modules():
-            if isinstance(module, LayerImportance):
-                module.observe(loss, 0 if ignore_grad else sample_size)
-        return loss, sample_size, logging_output
+        """One pass of a training; its loss goes through what learns LayerDrop rates."""
+        importances = [module for module in model.modules() if isinstance(module, LayerImportance)]
+        if importances:
+            criterion = functools.partial(_joined_loss, criterion, importances)
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
 
 def prunable_version_of(stock: str, ours: str) -> None:

@@ -42,7 +42,7 @@ def select(translation_data, checkpoint, tmp_path):
 def test_a_size_of_the_ladder_is_the_run_for_that_size(select, tmp_path):
     done = select("--method", "sleb", "--stacks", "decoder", "--user-dir", USER_DIR, out="ladder.json")
     ladder = read_ladder(tmp_path / "ladder.json")
-    assert f"use: --prune-layers keep:COUNT@{tmp_path}/ladder.json" in done.stdout
+    assert f"use: --prune-layers decoder=keep:COUNT@{tmp_path}/ladder.json" in done.stdout
     assert ladder.origin["method"] == "sleb" and ladder.origin["fingerprint"].startswith("sha256:")
     assert len(ladder.removals) == 4  # the first and the last layer are barriers
     for keep in (5, 3):
@@ -207,7 +207,7 @@ class TestMistakes:
     def test_log_of_another_run(self, select):
         asked = ("--method", "sleb", "--keep", "decoder=5", "--force")
         select(*asked)
-        ends_in_one_line(select(*asked, "--sentences", "5", check=False), "log of another run: its data is sha256:")
+        ends_in_one_line(select(*asked, "--sentences", "5", check=False), "log of another run: it looked at other data")
         overrides = ("--model-overrides", "{'no_scale_embedding': True}")
         ends_in_one_line(select(*asked, *overrides, check=False), "log of another run: its overrides is {}")
 

@@ -41,10 +41,10 @@ def train(model, rows):
         logits = model(**sample)[0]
         optimizer.zero_grad()
         loss = cross_entropy(logits.flatten(0, 1), sample["src_tokens"].flatten())
-        loss.backward()
         for importance in module.modules():
             if isinstance(importance, LayerImportance):
-                importance.observe(loss, 1)
+                loss = importance.join(loss, 1)
+        loss.backward()
         optimizer.step()
     return ran
 

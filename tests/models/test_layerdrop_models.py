@@ -40,7 +40,9 @@ def dictionary(symbols):
 
 
 class FakeTask:
-    """The two dictionaries that building a model asks a task for."""
+    """What building a model asks a task for: two dictionaries, and whether it tells the loss."""
+
+    learns_rates = True
 
     def __init__(self, symbols):
         self.source_dictionary = self.target_dictionary = dictionary(symbols)

@@ -62,8 +62,8 @@ def test_scores_of_other_processes_are_read(scorer, tmp_path):
 
 
 def test_another_run_is_refused(scorer):
-    scorer()
-    with pytest.raises(UserError, match="is the log of another run: its tokens is 27, not 28"):
+    scorer().scores(CANDIDATES)
+    with pytest.raises(UserError, match="is the log of another run: its tokens is 27, not 28; give another with --log"):
         scorer(tokens=28)
 
 

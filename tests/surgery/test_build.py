@@ -121,7 +121,7 @@ class TestSubLayers:
 
 
 def test_model_without_sub_layers_by_its_settings():
-    """Our architectures build themselves from what set_structure noted, and prune on from there."""
+    """Our architectures build themselves from what set_plan noted, and prune on from there."""
     cfg = cfg_of("layerdrop_transformer_tiny")
     first, second = parse("decoder=drop:0,1.ffn"), parse("decoder=drop:0.self_attn,2")
     once = build_pruned(build, cfg, first)

@@ -35,9 +35,7 @@ def weights(path):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(first[key].nan_to_num(), second[key].nan_to_num()) for key in first
-    )
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +130,11 @@ class TestLearned:
             ("select", lm_data, "--path", checkpoint, "--method", "learned", "--cpu", "-o", tmp_path / "out.json"),
         ):
             ends_in_one_line(layerdrop(*command, check=False), "no learned importances", "--decoder-layerdrop-learned")
-        done = train_lm(lm_data, tmp_path / "stock task", 4, "--task", "language_modeling",
-                        "--decoder-layerdrop-learned", check=False)  # fmt: skip
-        assert done.returncode and "train with one of our tasks" in said(done)
+        done = train_lm(
+            lm_data, tmp_path / "stock task", 1, "--task", "language_modeling", "--decoder-layerdrop-learned",
+            check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, "needs one of our tasks")
 
 
 class TestShared:

@@ -34,7 +34,7 @@ def angular(question: Question) -> Answer:
     """
     budget = question.budget
     if not budget.keep:
-        raise UserError("angular makes no ladder: say how many layers to keep, as in --keep decoder=6")
+        raise UserError("angular needs the number of layers to keep of each stack, as in --keep decoder=6")
     removals: list[tuple[Unit, float | None]] = []
     for stack, keep in budget.keep.items():
         depth = sum(unit[0] == stack for unit in budget.units)

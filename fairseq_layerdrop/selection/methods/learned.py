@@ -8,8 +8,8 @@ from ..question import Answer, Question
 def learned(question: Question) -> Answer:
     """Remove the layers of lowest learned importance, without a look at the data.
 
-    An importance is a share of its stack: those of one stack add up to 1, and across stacks they are compared as they
-    are, times the stack's depth.
+    An importance is a share of its stack: those of one stack add up to 1. So that stacks of different depth can be
+    compared, a score is the importance times the depth.
 
     Raises:
         UserError: the checkpoint's model hasn't learned importances of a stack that is asked for.
