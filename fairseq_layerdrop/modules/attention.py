@@ -70,7 +70,6 @@ class StepAttention(MultiheadAttention):
 
     def _knows(self, query, key_padding_mask, attn_mask, before_softmax, need_head_weights) -> bool:
         plain = self.bias_k is None and not self.add_zero_attn and not self.use_xformers and not self.onnx_trace
-        plain = plain and isinstance(self.q_proj, nn.Linear)  # and not some heads of it
         drops = self.training or self.dropout_module.apply_during_inference
         return (
             plain

@@ -87,9 +87,16 @@ class _Rows(nn.Module):
         super().__init__()
         self.module, self.rows = module, rows
 
+    @property
+    def weight(self):
+        return self.module.weight[self.rows]
+
+    @property
+    def bias(self):
+        return None if self.module.bias is None else self.module.bias[self.rows]
+
     def forward(self, x):
-        bias = self.module.bias
-        return linear(x, self.module.weight[self.rows], None if bias is None else bias[self.rows])
+        return linear(x, self.weight, self.bias)
 
 
 class _Columns(nn.Module):

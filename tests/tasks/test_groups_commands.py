@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import learned_importance, load_checkpoint
+from fairseq_layerdrop.surgery import learned_importance, load_checkpoint, pruning_history
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
@@ -20,7 +20,7 @@ from tests.commands import (
     train_on_two,
     train_translation,
 )
-from tests.outputs import load, outputs
+from tests.outputs import load, outputs, same_but_for_steps
 
 GROUPS = (
     "--encoder-sublayerdrop", "0.2", "--decoder-sublayerdrop", "0.2", "--encoder-headdrop", "0.3",
@@ -41,7 +41,7 @@ def same(first, second):
 @pytest.fixture(scope="module")
 def learned(translation_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("learned")
-    done = train_translation(translation_data, out, 4, *LEARNED, "--save-interval-updates", "2")
+    done = train_translation(translation_data, out, 4, *LEARNED, "--save-interval-updates", "2", "--store-ema")
     return out, said(done)
 
 
@@ -69,6 +69,33 @@ class TestGroups:
         assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "two/checkpoint_last.pt").values())
 
 
+class TestHeads:
+    def test_fine_tuning_goes_on(self, translation_data, tmp_path):
+        full, tuned = tmp_path / "full", tmp_path / "tuned"
+        train_translation(translation_data, full, 1)
+        tune = (
+            "--prune-layers",
+            "decoder=drop:1.self_attn.head0",
+            "--finetune-from-model",
+            full / "checkpoint_last.pt",
+        )
+        train_translation(translation_data, tuned, 1, *tune)
+        train_translation(translation_data, tuned, 2, *tune)
+        checkpoint = load_checkpoint(tuned / "checkpoint_last.pt")
+        assert checkpoint["model"]["decoder.layers.1.self_attn.q_proj.weight"].shape == (32, 64)
+        assert len(pruning_history(checkpoint)) == 1
+        # its export is told what it needs to be trained on
+        layerdrop("export", tuned / "checkpoint_last.pt", "-o", tmp_path / "heads.pt")
+        done = train_translation(translation_data, tmp_path / "other", 1, "--finetune-from-model",
+                                 tmp_path / "heads.pt", check=False)  # fmt: skip
+        ends_in_one_line(done, "--pruned-sublayers decoder=drop:1.self_attn.head0")
+        # and plans for it can be chosen by data
+        plan = tmp_path / "plan.json"
+        layerdrop("select", translation_data, "--path", tmp_path / "heads.pt", "--method", "similarity", "--cpu",
+                  "--stacks", "decoder", "--keep-total", "16", "-o", plan)  # fmt: skip
+        load(tmp_path / "heads.pt", translation_data, prune_layers=str(plan))
+
+
 class TestLearned:
     def test_restart_goes_on_alike(self, learned, translation_data, tmp_path):
         out, _ = learned
@@ -91,7 +118,7 @@ class TestLearned:
         expected = outputs(*load(checkpoint, translation_data, prune_layers=listed))
         assert torch.equal(outputs(*load(checkpoint, translation_data, prune_layers="keep:2@learned")), expected)
         layerdrop("export", checkpoint, "--prune-layers", "keep:2@learned", "-o", tmp_path / "small.pt")
-        assert torch.equal(outputs(*load(tmp_path / "small.pt", translation_data)), expected)
+        same_but_for_steps(outputs(*load(tmp_path / "small.pt", translation_data)), expected)
         assert not [key for key in weights(tmp_path / "small.pt") if "importance" in key]
         ladder = tmp_path / "order.json"
         layerdrop("select", translation_data, "--path", checkpoint, "--method", "learned", "--cpu", "-o", ladder)
@@ -106,13 +133,25 @@ class TestLearned:
         checkpoint = learned[0] / "checkpoint_last.pt"
         flags = (*LAYERDROP_TRANSLATION, "--prune-layers", "decoder=keep:2@learned")
         assert "decoder 2 of 6 layers" in said(generate(translation_data, checkpoint, *flags))
-        told = said(
-            train_translation(
-                translation_data, tmp_path, 1, "--prune-layers", "keep:2@learned", "--finetune-from-model", checkpoint,
-                "--encoder-layerdrop", "0", "--decoder-layerdrop", "0",
-            )
-        )  # fmt: skip
+        plain = ("--encoder-layerdrop", "0", "--decoder-layerdrop", "0")
+        tune = ("--prune-layers", "keep:2@learned", "--finetune-from-model", checkpoint, *plain)
+        told = said(train_translation(translation_data, tmp_path, 1, *tune))
         assert "encoder 2 of 6 layers" in told and not learned_importance(weights(tmp_path / "checkpoint_last.pt"))
+        train_translation(translation_data, tmp_path, 2, *tune)  # goes on, though no importances are left
+        [entry] = pruning_history(load_checkpoint(tmp_path / "checkpoint_last.pt"))
+        assert entry["checkpoint"] == "checkpoint_last.pt" and entry["updates"] == 4
+
+    def test_begins_and_ends_with_a_fine_tuning(self, learned, translation_data, tmp_path):
+        checkpoint = learned[0] / "checkpoint_last.pt"
+        still = ("--optimizer", "sgd", "--lr", "0", "--finetune-from-model")
+        train_translation(translation_data, tmp_path / "plain", 1, *still, checkpoint)
+        plain = weights(tmp_path / "plain/checkpoint_last.pt")
+        assert same(plain, {key: value for key, value in weights(checkpoint).items() if key in plain})
+        assert not learned_importance(plain)
+        train_translation(
+            translation_data, tmp_path / "again", 1, *still, tmp_path / "plain/checkpoint_last.pt", LEARNED[1]
+        )
+        assert learned_importance(weights(tmp_path / "again/checkpoint_last.pt")).keys() == {"decoder"}
 
     @NEEDS_FAIRSEQ_MAIN
     def test_whole_export_is_stock(self, learned, translation_data, tmp_path):
@@ -120,7 +159,7 @@ class TestLearned:
         told = layerdrop("export", checkpoint, "-o", tmp_path / "stock.pt").stdout
         assert "architecture transformer_tiny" in told
         expected = outputs(*load(checkpoint, translation_data))
-        assert torch.equal(outputs(*load(tmp_path / "stock.pt", translation_data)), expected)
+        same_but_for_steps(outputs(*load(tmp_path / "stock.pt", translation_data)), expected)
 
     def test_mistakes(self, lm_data, tmp_path):
         train_lm(lm_data, tmp_path, 1)
@@ -167,6 +206,11 @@ class TestShared:
             "fairseq-generate", translation_data, "--path", tmp_path / "small.pt", *LAYERDROP_TRANSLATION, *EVALUATE
         )
         assert "BLEU4" in said(told)
+        done = train_translation(
+            translation_data, tmp_path / "refused", 1, "--decoder-share-layers", "3", "--encoder-share-layers", "3",
+            "--finetune-from-model", full, check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, "are to share their weights, and have different ones")
         # trained on, both ends of a pair move together
         train_translation(
             translation_data, tmp_path / "tuned", 2, *self.SHARE, "--prune-layers", spec, "--finetune-from-model", full
