@@ -4,9 +4,12 @@ Each architecture ``layerdrop_NAME`` has the settings of fairseq's ``NAME``; all
 ``--encoder-layerdrop``, ``--decoder-layerdrop`` and their sisters set them.
 """
 
+import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import (
+    TransformerConfig,
+    TransformerEncoderBase,
     TransformerModel,
     base_architecture,
     tiny_architecture,
@@ -16,8 +19,24 @@ from fairseq.models.transformer import (
     transformer_wmt_en_de_big_t2t,
 )
 
+from ..modules import shared_rows
 from .settings import BothDropSettings, complete_settings
 from .stack import check_settings, make_droppable, remove_fast_path
+
+
+class BeamEncoder(TransformerEncoderBase):
+    """fairseq's encoder, whose states aren't copied while the beams of each sentence only change places."""
+
+    beam_size = 1
+
+    def reorder_encoder_out(self, encoder_out, new_order):
+        """*encoder_out* with its rows in *new_order*; as it is where that makes no difference."""
+        beam, rows = self.beam_size, torch.arange(new_order.numel(), device=new_order.device)
+        states = encoder_out["encoder_out"][0]
+        stays = states.size(1) == rows.numel() and torch.equal(new_order // beam, rows // beam)
+        if beam > 1 and stays and shared_rows(states, beam):
+            return encoder_out
+        return super().reorder_encoder_out(encoder_out, new_order)
 
 
 @register_model("layerdrop_transformer")
@@ -41,8 +60,13 @@ class LayerDropTransformerModel(TransformerModel):
         make_droppable(model, args, task)
         return model
 
+    @classmethod
+    def build_encoder(cls, args, src_dict, embed_tokens):
+        return BeamEncoder(TransformerConfig.from_namespace(args), src_dict, embed_tokens)
+
     def set_beam_size(self, beam_size: int) -> None:
         """Take the number of beams of each sentence, as fairseq's sequence generator gives it to models that ask."""
+        self.encoder.beam_size = beam_size
         self.decoder.set_beam_size(beam_size)
 
 

@@ -1,6 +1,6 @@
 """Layers that can be dropped while training, and sub-layers and heads that can be taken out."""
 
-from .attention import StepAttention
+from .attention import StepAttention, shared_rows
 from .draw import draw_skips
 from .importance import LayerImportance, keep_rates
 from .layer_drop import DropRates, LayerDropModuleList
@@ -22,6 +22,7 @@ __all__ = [
     "remove_heads",
     "remove_sublayers",
     "rows_of_heads",
+    "shared_rows",
     "sub_layers_of",
     "time_factor",
     "without",

@@ -18,25 +18,38 @@ _FIRST_CAPACITY = 16
 
 
 @dataclass
-class StepCache:
-    """The keys and values that a decoding has computed so far.
+class SelfCache:
+    """The keys and values of the positions that a decoding has seen.
 
     Attributes:
-        kv: keys and values beside each other, S x B x 2I, for inner width I = heads x width of a head. Of a
-            self-attention, S is room for what is to come; of an encoder-decoder attention, B counts sentences.
+        kv: keys and values beside each other, S x B x 2I, for inner width I = heads x width of a head; with room for
+            positions to come.
         length: how much of S is filled.
-        weight: projections from which they come, one under the other.
+        weight: projections to queries, keys and values, one under the other.
         bias: their biases; None if they have none.
-        beam: number of rows of a query that share each of the B.
-        mask: which of S are padding, B x 1 x 1 x S, True where attention may look; None where there is no padding.
     """
 
     kv: torch.Tensor
     length: int
     weight: torch.Tensor
     bias: torch.Tensor | None
-    beam: int = 1
-    mask: torch.Tensor | None = None
+
+
+@dataclass
+class EncoderCache:
+    """The keys and values of the encoder's states, each sentence once.
+
+    Attributes:
+        keys: B x heads x width of a head x S.
+        values: B x heads x S x width of a head.
+        beam: number of rows of a query that share each of the B.
+        padding: which of S are padding, B x 1 x 1 x S; None where there is none.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    beam: int
+    padding: torch.Tensor | None
 
 
 def _joined(projections) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -46,7 +59,7 @@ def _joined(projections) -> tuple[torch.Tensor, torch.Tensor | None]:
     return weight, bias
 
 
-def _shared_rows(states: torch.Tensor, beam: int) -> bool:
+def shared_rows(states: torch.Tensor, beam: int) -> bool:
     """Whether the B of *states*, of shape S x B x C, come in groups of *beam* equal ones; one channel tells."""
     if beam == 1 or states.size(1) % beam:
         return beam == 1
@@ -61,6 +74,15 @@ class StepAttention(MultiheadAttention):
     dropout is on, with a mask, with more than one query position, with biases of keys. Results equal fairseq's within
     rounding.
     """
+
+    step_beam = 1
+
+    def set_beam_size(self, beam_size: int) -> None:
+        """Take the number of rows that may look at the same sentence.
+
+        It isn't fairseq's own ``beam_size``, by which everything else would be computed too, long after a search.
+        """
+        self.step_beam = beam_size
 
     @classmethod
     def take_over(cls, attention: nn.Module) -> None:
@@ -114,12 +136,12 @@ class StepAttention(MultiheadAttention):
         """S x B x I as B x heads x S x width."""
         return states.view(*states.shape[:2], self.num_heads, self.head_dim).permute(1, 2, 0, 3)
 
-    def _step(self, query, cache: StepCache | None, incremental_state):
+    def _step(self, query, cache: SelfCache | None, incremental_state):
         """Self-attention of one more position, 1 x B x C."""
         inner, rows = self.num_heads * self.head_dim, query.size(1)
         if cache is None:
             weight, bias = _joined((self.q_proj, self.k_proj, self.v_proj))
-            cache = StepCache(query.new_empty(_FIRST_CAPACITY, rows, 2 * inner), 0, weight, bias)
+            cache = SelfCache(query.new_empty(_FIRST_CAPACITY, rows, 2 * inner), 0, weight, bias)
             self.set_incremental_state(incremental_state, _KEY, cache)
         elif cache.length == cache.kv.size(0):
             cache.kv = torch.cat([cache.kv, torch.empty_like(cache.kv)])
@@ -134,25 +156,25 @@ class StepAttention(MultiheadAttention):
         )
         return self.out_proj(attended.reshape(1, rows, inner))
 
-    def _look(self, query, key, key_padding_mask, cache: StepCache | None, incremental_state, need_weights):
+    def _look(self, query, key, key_padding_mask, cache: EncoderCache | None, incremental_state, need_weights):
         """Attention of one position, 1 x B x C, to the encoder's states."""
-        inner, rows = self.num_heads * self.head_dim, query.size(1)
+        rows, width = query.size(1), self.head_dim
         if cache is None:
-            beam = self.beam_size if _shared_rows(key, self.beam_size) else 1
-            weight, bias = _joined((self.k_proj, self.v_proj))
-            mask = None
-            if key_padding_mask is not None:
-                mask = ~key_padding_mask[::beam, None, None].bool()
-            cache = StepCache(linear(key[:, ::beam], weight, bias), key.size(0), weight, bias, beam, mask)
+            beam = self.step_beam if shared_rows(key, self.step_beam) else 1
+            keys, values = self._heads(self.k_proj(key[:, ::beam])), self._heads(self.v_proj(key[:, ::beam]))
+            padding = None if key_padding_mask is None else key_padding_mask[::beam, None, None].bool()
+            cache = EncoderCache(keys.transpose(2, 3).contiguous(), values.contiguous(), beam, padding)
             self.set_incremental_state(incremental_state, _KEY, cache)
-        sentences = rows // cache.beam
-        queries = self.q_proj(query[0]).view(sentences, cache.beam, self.num_heads, self.head_dim).transpose(1, 2)
-        keys, values = self._heads(cache.kv[:, :, :inner]), self._heads(cache.kv[:, :, inner:])
-        weights = queries * self.scaling @ keys.transpose(2, 3)
-        if cache.mask is not None:
-            weights = weights.masked_fill(~cache.mask, float("-inf"))
+        sentences, length = rows // cache.beam, cache.keys.size(3)
+        queries = self.q_proj(query[0]).mul_(self.scaling).view(sentences, cache.beam, self.num_heads, width)
+        queries = queries.transpose(1, 2).reshape(-1, cache.beam, width)
+        weights = torch.bmm(queries, cache.keys.view(-1, width, length))
+        weights = weights.view(sentences, self.num_heads, cache.beam, length)
+        if cache.padding is not None:
+            weights = weights.masked_fill_(cache.padding, float("-inf"))
         weights = torch.softmax(weights, dim=-1)
-        attended = (weights @ values).transpose(1, 2).reshape(1, rows, inner)
+        attended = torch.bmm(weights.view(-1, cache.beam, length), cache.values.view(-1, length, width))
+        attended = attended.view(sentences, self.num_heads, cache.beam, width).transpose(1, 2).reshape(1, rows, -1)
         averaged = weights.mean(1).view(rows, 1, -1) if need_weights else None
         return self.out_proj(attended), averaged
 
@@ -161,24 +183,27 @@ class StepAttention(MultiheadAttention):
         cache = self.get_incremental_state(incremental_state, _KEY)
         if cache is None:
             return super().reorder_incremental_state(incremental_state, new_order)
-        order = new_order
         if self.encoder_decoder_attention:
-            order = new_order.view(-1, cache.beam)[:, 0] // cache.beam
-            if order.numel() == cache.kv.size(1):  # beams change places within their sentences only
-                return incremental_state
-            cache.kv = cache.kv.index_select(1, order)
-            cache.mask = None if cache.mask is None else cache.mask.index_select(0, order)
+            sentences = new_order.view(-1, cache.beam)[:, 0] // cache.beam
+            if sentences.numel() != cache.keys.size(0):  # else beams change places within their sentences
+                cache.keys, cache.values = cache.keys[sentences], cache.values[sentences]
+                cache.padding = None if cache.padding is None else cache.padding[sentences]
             return incremental_state
-        moved = cache.kv.new_empty(cache.kv.size(0), order.numel(), cache.kv.size(2))
-        torch.index_select(cache.kv[: cache.length], 1, order, out=moved[: cache.length])
+        moved = cache.kv.new_empty(cache.kv.size(0), new_order.numel(), cache.kv.size(2))
+        torch.index_select(cache.kv[: cache.length], 1, new_order, out=moved[: cache.length])
         cache.kv = moved
         return incremental_state
 
-    def _hand_over(self, cache: StepCache, incremental_state) -> None:
+    def _hand_over(self, cache: SelfCache | EncoderCache, incremental_state) -> None:
         """Let fairseq's own code go on with what is cached."""
-        kv = cache.kv[: cache.length].repeat_interleave(cache.beam, 1)
-        keys, values = map(self._heads, kv.chunk(2, dim=-1))
-        mask = None if cache.mask is None else ~cache.mask[:, 0, 0].repeat_interleave(cache.beam, 0)
-        state = {"prev_key": keys.contiguous(), "prev_value": values.contiguous(), "prev_key_padding_mask": mask}
+        padding = None
+        if isinstance(cache, SelfCache):
+            keys, values = map(self._heads, cache.kv[: cache.length].chunk(2, dim=-1))
+        else:
+            keys, values = cache.keys.transpose(2, 3), cache.values
+            keys, values = (tensor.repeat_interleave(cache.beam, 0) for tensor in (keys, values))
+            if cache.padding is not None:
+                padding = cache.padding[:, 0, 0].repeat_interleave(cache.beam, 0)
+        state = {"prev_key": keys.contiguous(), "prev_value": values.contiguous(), "prev_key_padding_mask": padding}
         self._set_input_buffer(incremental_state, state)
         self.set_incremental_state(incremental_state, _KEY, None)

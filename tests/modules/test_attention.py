@@ -90,6 +90,9 @@ def test_sentences_are_no_beams():
     x, encoded = torch.randn(1, 2 * BEAM, WIDTH), torch.randn(SOURCE, 2 * BEAM, WIDTH)
     outs = [a(x, encoded, encoded, incremental_state={}, need_weights=False, static_kv=True)[0] for a in (stock, ours)]
     torch.testing.assert_close(outs[1], outs[0])
+    x, encoded = torch.randn(3, 5, WIDTH), torch.randn(SOURCE, 5, WIDTH)  # as in a validation after a search
+    outs = [attention(x, encoded, encoded, need_weights=False, static_kv=True)[0] for attention in (stock, ours)]
+    torch.testing.assert_close(outs[1], outs[0])
 
 
 @pytest.mark.parametrize("kind", ["self_attention", "encoder_decoder_attention"])

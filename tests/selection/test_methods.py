@@ -370,8 +370,8 @@ class TestSearch:
         )
 
     def test_wants_a_number(self):
-        for name in ("search", "angular"):
-            with pytest.raises(UserError, match="makes no ladder"):
+        for name, words in (("search", "makes no ladder"), ("angular", "needs the number of layers to keep")):
+            with pytest.raises(UserError, match=words):
                 Asked(translation_model())(name)
 
 

@@ -209,7 +209,9 @@ class TestMistakes:
             "--save-dir", tmp_path, "--prune-layers", "drop:1.ffn", "--finetune-from-model", stock_checkpoint,
             check=False,
         )  # fmt: skip
-        ends_in_one_line(done, "sub-layers can be left out of layerdrop_ architectures only; give --arch layerdrop_")
+        ends_in_one_line(
+            done, "sub-layers and heads can be left out of layerdrop_ architectures only; give --arch layerdrop_"
+        )
 
     @pytest.mark.parametrize(
         "flags, words",
