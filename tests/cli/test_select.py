@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fairseq_cli import eval_lm, validate
 
 from fairseq_layerdrop.evaluation import detokenised_bleu, read_generation_log
 from fairseq_layerdrop.plan import parse, read_ladder, read_plan, transformer_structure, unit_name
@@ -56,20 +57,35 @@ def test_a_size_of_the_ladder_is_the_run_for_that_size(select, tmp_path):
     assert [removal["score"] for removal in told["removals"]] == list(ladder.scores)
 
 
-def test_the_loss_is_that_of_fairseq_validate(select, translation_data, checkpoint, tmp_path):
-    """The best plan of an exhaustive search, and the worst; fairseq-validate shows three digits."""
+@pytest.fixture
+def logged(monkeypatch, caplog, capsys):
+    """A function that runs a command of fairseq's here and gives what it logs; it saves importing fairseq anew."""
+
+    def run_here(command, *arguments) -> str:
+        monkeypatch.setattr(sys, "argv", [command.__module__, *map(str, arguments)])
+        caplog.clear()
+        capsys.readouterr()
+        with caplog.at_level("INFO"), caplog.at_level("INFO", logger="fairseq"):
+            command()
+        return caplog.text + capsys.readouterr().out
+
+    return run_here
+
+
+def test_the_loss_is_that_of_fairseq_validate(select, logged, translation_data, checkpoint, tmp_path):
+    """Of each plan of an exhaustive search; fairseq-validate shows three digits."""
     select("--method", "search", "--keep", "decoder=5")
     lines = [json.loads(line) for line in (tmp_path / "plan.json.scores").read_text().splitlines()[1:]]
     tokens = read_plan(tmp_path / "plan.json").origin["tokens"]
     scores = sorted((line["score"] / tokens, line["without"]) for line in lines)
     assert len(scores) == 6
-    for (score, without), spec in ((scores[0], tmp_path / "plan.json"), (scores[-1], None)):
-        done = run(
-            "fairseq-validate", translation_data, *LAYERDROP_TRANSLATION, "--path", checkpoint, "--cpu",
-            "--max-tokens", "4000", "--required-batch-size-multiple", "1", "--valid-subset", "valid",
-            "--prune-layers", spec or f"decoder=drop:{without.removeprefix('decoder.')}",
+    for score, without in scores:
+        told = logged(
+            validate.cli_main, translation_data, *LAYERDROP_TRANSLATION, "--path", checkpoint,
+            "--cpu", "--max-tokens", "4000", "--required-batch-size-multiple", "1", "--valid-subset", "valid",
+            "--prune-layers", f"decoder=drop:{without.removeprefix('decoder.')}",
         )  # fmt: skip
-        assert float(re.findall(r"\bloss ([\d.]+)", said(done))[-1]) == pytest.approx(score, abs=1e-3)
+        assert float(re.findall(r"\bloss ([\d.]+)", told)[-1]) == pytest.approx(score, abs=1e-3)
     dropped = set(range(6)) - set(read_plan(tmp_path / "plan.json").plan.stacks["decoder"].layers)
     assert [f"decoder.{number}" for number in dropped] == [scores[0][1]]
 
@@ -96,17 +112,34 @@ def test_a_checkpoint_of_stock_fairseq(translation_data, stock_checkpoint, tmp_p
     assert [sum(map(len, part.keep)) for part in plan.stacks.values()] == [9, 12]
 
 
-def test_a_language_model(lm_data, tmp_path):
+def test_a_language_model(lm_data, logged, tmp_path):
     train_lm(lm_data, tmp_path, 2)
     asked = ("select", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--cpu")
     layerdrop(*asked, "--method", "finercut", "--keep", "decoder=9", "-o", tmp_path / "plan.json")
     kept = read_plan(tmp_path / "plan.json").plan.stacks["decoder"]
     assert sum(map(len, kept.keep)) == 9
-    done = run(
-        "fairseq-eval-lm", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--user-dir", ROOT / "fairseq_layerdrop",
-        "--task", "layerdrop_language_modeling", "--cpu", "--prune-layers", tmp_path / "plan.json",
-    )  # fmt: skip
-    assert "pruned layers: kept decoder" in said(done)
+
+    def evaluate(spec):
+        return logged(
+            eval_lm.cli_main, lm_data, "--path", tmp_path / "checkpoint_last.pt", "--user-dir",
+            USER_DIR, "--task", "layerdrop_language_modeling", "--cpu", "--gen-subset", "valid", "--tokens-per-sample",
+            "32", "--required-batch-size-multiple", "1", "--prune-layers", spec,
+        )  # fmt: skip
+
+    assert "pruned layers: kept decoder" in evaluate(tmp_path / "plan.json")
+    # each plan of an exhaustive search scores as fairseq-eval-lm, which shows four digits, and the best is chosen
+    layerdrop(*asked, "--method", "search", "--keep", "decoder=5", "-o", tmp_path / "best.json")
+    lines = [json.loads(line) for line in (tmp_path / "best.json.scores").read_text().splitlines()[1:]]
+    best = read_plan(tmp_path / "best.json")
+    scores = {}
+    for line in lines:
+        drop = line["without"].replace("decoder.", "").replace(" ", "")
+        scores[drop] = line["score"] / best.origin["tokens"]
+        loss = re.findall(r"Loss \(base 2\): ([\d.]+)", evaluate(f"decoder=drop:{drop}"))[-1]
+        assert float(loss) == pytest.approx(scores[drop], abs=1e-4)
+    assert len(scores) == 6
+    kept = set(range(6)) - set(map(int, min(scores, key=scores.get).split(",")))
+    assert set(best.plan.stacks["decoder"].layers) == kept
     layerdrop(*asked, "--method", "block-influence", "-o", tmp_path / "ladder.json", "--sentences", "3")
     assert len(read_ladder(tmp_path / "ladder.json").removals) == 5
 
