@@ -237,6 +237,21 @@ class TestMistakes:
         ends_in_one_line(select("--method", "sleb", "--keep", "", check=False), "is not like encoder=6,decoder=3")
         assert (tmp_path / "plan.json").read_text() == "mine"
 
+    def test_an_empty_subset(self, translation_data, checkpoint, tmp_path):
+        dictionaries = [str(translation_data / f"dict.{language}.txt") for language in "ab"]
+        for language in "ab":
+            (tmp_path / f"empty.{language}").touch()
+        run(
+            "fairseq-preprocess", "--source-lang", "a", "--target-lang", "b", "--validpref", tmp_path / "empty",
+            "--destdir", tmp_path / "bin", "--srcdict", dictionaries[0], "--tgtdict", dictionaries[1],
+        )  # fmt: skip
+        done = layerdrop(
+            "select", tmp_path / "bin", "--path", checkpoint, "--cpu", "--method", "sleb", "-o", tmp_path / "plan.json",
+            check=False,
+        )  # fmt: skip
+        ends_in_one_line(done, "the subset 'valid' is empty")
+        assert not list(tmp_path.glob("plan*"))
+
     def test_log_of_another_run(self, select):
         asked = ("--method", "sleb", "--keep", "decoder=5", "--force")
         select(*asked)
