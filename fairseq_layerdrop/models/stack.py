@@ -32,15 +32,16 @@ def make_droppable(model, args, task) -> None:
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
     """
-    structure = model_structure(args)
+    structure = None
     if getattr(args, SUBLAYERS_SETTING, None) is not None:
+        structure = model_structure(args)
         remove_missing_sublayers(model, structure)
     for name in STACKS:
         stack = getattr(model, name, None)
         if stack is not None:
             layers = [stack.layers[i] for i in range(len(stack.layers))]
             chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
-            share_layers(layers, structure[name], chunks)
+            share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
             use_layerdrop(stack, name, args, layers)
             if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
                 raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
@@ -89,7 +90,9 @@ def check_settings(args) -> None:
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
     """
-    dropping = [drop_rates(args, stack, len(layers)) for stack, layers in model_structure(args).items()]
+    depths = {stack: getattr(args, f"{stack}_layers", None) for stack in STACKS}
+    depths = {stack: depth for stack, depth in depths.items() if not getattr(args, f"{stack}_layers_to_keep", None)}
+    dropping = [drop_rates(args, stack, depth) for stack, depth in depths.items() if depth]
     if any(dropping) and getattr(args, "ddp_backend", None) == "fully_sharded":
         raise UserError("LayerDrop doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
 

@@ -92,7 +92,7 @@ def _has_heads(state_dict: Mapping, structure: Structure) -> bool:
         found = re.fullmatch(r"\.(\w+_attn)\.(q_proj\.weight|in_proj_weight)", match["tail"] or "") if match else None
         if found and _stack_of(match) in structure:
             entry = matching(found[1], structure[_stack_of(match)][int(match["layer"])])
-            heads, total = heads_of(entry) or ((0,), 1)
+            heads, total = (heads_of(entry) if entry else None) or ((0,), 1)
             rows = tensor.shape[0] // (3 if found[2] == "in_proj_weight" else 1)
             if rows * total != tensor.shape[1] * len(heads):
                 return False

@@ -95,12 +95,13 @@ def _history_of(run, cfg, plan) -> list[dict]:
     checkpoint = load_checkpoint(start)
     history = pruning_history(checkpoint)
     if plan is None:
-        found = structure_of(checkpoint)
-        if not has_structure(checkpoint["model"], model_structure(cfg)):
+        # Of models that are neither ours nor pruned, fairseq itself tells what doesn't fit.
+        ours = history or SUBLAYERS_SETTING in cfg
+        if ours and not has_structure(checkpoint["model"], model_structure(cfg)):
             what = f"is pruned: {history_in_words(history)[-1]}" if history else "is of another shape"
             raise UserError(
                 f"the model in {start} {what}; {'repeat its --prune-layers, or ' if history else ''}give "
-                f"{_structure_flags(found)}"
+                f"{_structure_flags(structure_of(checkpoint))}"
             )
     elif plan.pruned != plan.full:
         if has_structure(checkpoint["model"], plan.full):

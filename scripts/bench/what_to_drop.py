@@ -128,7 +128,7 @@ def main():
     log = args.work / "log.jsonl"
     for seed in args.seeds:
         for name in args.variants:
-            wanted = [None, HALF] + (["keep:4@learned"] if "layerdrop_learned" in VARIANTS[name] else [])
+            wanted = [None, HALF] + ([f"keep:{DEPTH // 2}@learned"] if "layerdrop_learned" in VARIANTS[name] else [])
             for spec in wanted:
                 row = {"variant": name, "seed": seed, "updates": args.updates, "keep": spec or f"{DEPTH} layers"}
                 if any(row.items() <= old.items() for old in rows_of(log)):
