@@ -14,25 +14,57 @@ from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 _KEY = "step_cache"
-_FIRST_CAPACITY = 16
+_ROOM = 8
+
+
+def _joined(projections) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Several linear modules as one; their biases are all there or none is."""
+    weight = torch.cat([projection.weight for projection in projections])
+    bias = None if projections[0].bias is None else torch.cat([projection.bias for projection in projections])
+    return weight, bias
 
 
 @dataclass
 class SelfCache:
-    """The keys and values of the positions that a decoding has seen.
+    """The keys and values of the positions that a decoding has seen, with the projections that make them.
 
     Attributes:
+        weight: projections to queries, keys and values, one under the other.
+        bias: their biases; None if they have none.
         kv: keys and values beside each other, S x B x 2I, for inner width I = heads x width of a head; with room for
             positions to come.
         length: how much of S is filled.
-        weight: projections to queries, keys and values, one under the other.
-        bias: their biases; None if they have none.
     """
 
-    kv: torch.Tensor
-    length: int
     weight: torch.Tensor
     bias: torch.Tensor | None
+    kv: torch.Tensor
+    length: int = 0
+
+    @classmethod
+    def empty(cls, rows: int, projections) -> "SelfCache":
+        """A cache of no position yet, for *rows* rows and the given linear modules, those of queries first."""
+        weight, bias = _joined(projections)
+        return cls(weight, bias, weight.new_empty(_ROOM, rows, weight.size(0) - projections[0].out_features))
+
+    @property
+    def past(self) -> torch.Tensor:
+        """What is filled of *kv*."""
+        return self.kv[: self.length]
+
+    def append(self, kv: torch.Tensor) -> None:
+        """Add the keys and values of one more position, B x 2I."""
+        if self.length == self.kv.size(0):
+            self.kv = torch.cat([self.kv, torch.empty_like(self.kv)])
+        self.kv[self.length] = kv
+        self.length += 1
+
+    def reorder(self, new_order: torch.Tensor) -> None:
+        """Let row i become row new_order[i]."""
+        room = _ROOM * (self.length // _ROOM + 1)
+        moved = self.kv.new_empty(room, new_order.numel(), self.kv.size(2))
+        torch.index_select(self.past, 1, new_order, out=moved[: self.length])
+        self.kv = moved
 
 
 @dataclass
@@ -50,13 +82,6 @@ class EncoderCache:
     values: torch.Tensor
     beam: int
     padding: torch.Tensor | None
-
-
-def _joined(projections) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Several linear modules as one; their biases are all there or none is."""
-    weight = torch.cat([projection.weight for projection in projections])
-    bias = None if projections[0].bias is None else torch.cat([projection.bias for projection in projections])
-    return weight, bias
 
 
 def shared_rows(states: torch.Tensor, beam: int) -> bool:
@@ -140,19 +165,14 @@ class StepAttention(MultiheadAttention):
         """Self-attention of one more position, 1 x B x C."""
         inner, rows = self.num_heads * self.head_dim, query.size(1)
         if cache is None:
-            weight, bias = _joined((self.q_proj, self.k_proj, self.v_proj))
-            cache = SelfCache(query.new_empty(_FIRST_CAPACITY, rows, 2 * inner), 0, weight, bias)
+            cache = SelfCache.empty(rows, (self.q_proj, self.k_proj, self.v_proj))
             self.set_incremental_state(incremental_state, _KEY, cache)
-        elif cache.length == cache.kv.size(0):
-            cache.kv = torch.cat([cache.kv, torch.empty_like(cache.kv)])
         projected = linear(query[0], cache.weight, cache.bias)
-        cache.kv[cache.length] = projected[:, inner:]
-        cache.length += 1
-        past = cache.kv[: cache.length]
+        cache.append(projected[:, inner:])
         attended = scaled_dot_product_attention(
             projected[:, :inner].view(rows, self.num_heads, 1, self.head_dim),
-            self._heads(past[:, :, :inner]),
-            self._heads(past[:, :, inner:]),
+            self._heads(cache.past[:, :, :inner]),
+            self._heads(cache.past[:, :, inner:]),
         )
         return self.out_proj(attended.reshape(1, rows, inner))
 
@@ -189,16 +209,14 @@ class StepAttention(MultiheadAttention):
                 cache.keys, cache.values = cache.keys[sentences], cache.values[sentences]
                 cache.padding = None if cache.padding is None else cache.padding[sentences]
             return incremental_state
-        moved = cache.kv.new_empty(cache.kv.size(0), new_order.numel(), cache.kv.size(2))
-        torch.index_select(cache.kv[: cache.length], 1, new_order, out=moved[: cache.length])
-        cache.kv = moved
+        cache.reorder(new_order)
         return incremental_state
 
     def _hand_over(self, cache: SelfCache | EncoderCache, incremental_state) -> None:
         """Let fairseq's own code go on with what is cached."""
         padding = None
         if isinstance(cache, SelfCache):
-            keys, values = map(self._heads, cache.kv[: cache.length].chunk(2, dim=-1))
+            keys, values = map(self._heads, cache.past.chunk(2, dim=-1))
         else:
             keys, values = cache.keys.transpose(2, 3), cache.values
             keys, values = (tensor.repeat_interleave(cache.beam, 0) for tensor in (keys, values))
