@@ -15,8 +15,20 @@ MAY_IMPORT = {
     "tasks": {"plan", "surgery", "modules", "evaluation"},
     "evaluation": set(),
     "selection": {"plan", "surgery", "modules", "evaluation"},
+    "reports": {"plan"},
     "corpora": set(),
-    "cli": {"version", "plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora", "selection"},
+    "cli": {
+        "version",
+        "plan",
+        "surgery",
+        "modules",
+        "models",
+        "tasks",
+        "evaluation",
+        "corpora",
+        "selection",
+        "reports",
+    },
 }
 
 

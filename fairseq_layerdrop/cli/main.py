@@ -3,15 +3,18 @@
 import argparse
 import sys
 
-from . import average, describe, export, flags, score, select, user_dir
+from . import average, choose, describe, export, flags, report, score, select, sweep, user_dir
 
 VERBS = {
     "average": average,
+    "choose": choose,
     "describe": describe,
     "export": export,
     "flags": flags,
+    "report": report,
     "score": score,
     "select": select,
+    "sweep": sweep,
     "user-dir": user_dir,
 }
 

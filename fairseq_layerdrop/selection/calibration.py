@@ -21,7 +21,7 @@ class Loaded:
     """A checkpoint's model, in evaluation mode, with its task and criterion.
 
     Attributes:
-        structure: the model's stacks, each with its layers.
+        structure: the stacks of the whole model, each with its layers.
         fingerprint: SHA-256 of its weights.
         importance: the learned importance of each layer, by stack, where the training learned any.
     """
@@ -45,7 +45,7 @@ def _reason(error: Exception) -> str:
     return next((line for line in lines if line.startswith(("size mismatch", "Missing key"))), lines[0])
 
 
-def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
+def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str | None = None) -> Loaded:
     """Load a checkpoint for looking at *data*.
 
     Args:
@@ -53,9 +53,10 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
         data: a binarised folder.
         overrides: fairseq's ``--model-overrides``, a dict in Python.
         cpu: leave the GPU alone.
+        prune_layers: what to keep of the model, as ``--prune-layers`` says; all by default.
 
     Raises:
-        UserError: the checkpoint or the overrides are wrong.
+        UserError: the checkpoint, the overrides or the plan are wrong.
     """
     checkpoint = load_checkpoint(path)
     structure = structure_of(checkpoint)
@@ -70,7 +71,9 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
     if "prune_layers" in given:
-        raise UserError("select looks at whole models; leave prune_layers out of --model-overrides")
+        raise UserError("leave prune_layers out of --model-overrides; this looks at the whole model")
+    if prune_layers is not None:
+        arguments["prune_layers"] = prune_layers
     try:
         (model,), settings, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=arguments)
     except UserError:

@@ -23,7 +23,7 @@ from .config import (
 )
 from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
 from .describe import Description, describe
-from .export import ExportError, export_checkpoint, plan_for, pruned_settings, structure_of, weights_of
+from .export import ExportError, export_checkpoint, plan_for, pruned_settings, structure_of, task_settings, weights_of
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .state import DepthError, has_structure, learned_importance, slice_state_dict, state_depths, state_structure
@@ -68,6 +68,7 @@ __all__ = [
     "state_depths",
     "state_structure",
     "structure_of",
+    "task_settings",
     "trust_own_processes",
     "weights_of",
 ]

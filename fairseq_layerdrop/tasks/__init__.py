@@ -5,7 +5,7 @@ from .layerdrop_language_modeling import LayerDropLanguageModelingTask
 from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
-from .prunable import load_checkpoints_as_prunable
+from .prunable import load_checkpoints_as_prunable, our_task
 
 __all__ = [
     "LayerDropLanguageModelingTask",
@@ -14,4 +14,5 @@ __all__ = [
     "LayerDropTranslationTask",
     "load_checkpoints_as_prunable",
     "mend_averages",
+    "our_task",
 ]

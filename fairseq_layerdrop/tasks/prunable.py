@@ -16,6 +16,7 @@ from ..surgery import (
     complete_architecture,
     copy_config,
     learned_importance,
+    task_settings,
 )
 from .fine_tuning import begin_training, starting_spec
 
@@ -145,6 +146,15 @@ def _prunable(name: str) -> str:
     if name not in _VERSIONS.values() and name not in _VERSIONS:
         raise UserError(f"prune_layers works with the tasks {', '.join(_VERSIONS)}, and this checkpoint's is {name}")
     return _VERSIONS.get(name, name)
+
+
+def our_task(checkpoint) -> str:
+    """Name of the task that takes ``--prune-layers`` for a checkpoint.
+
+    Raises:
+        UserError: there is none for the checkpoint's own task.
+    """
+    return _prunable(task_settings(checkpoint)["_name"])
 
 
 def load_checkpoints_as_prunable() -> None:

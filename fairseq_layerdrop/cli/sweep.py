@@ -1,0 +1,242 @@
+"""``fairseq-layerdrop sweep DATA --path CKPT -o DIR``."""
+
+import argparse
+import itertools
+import multiprocessing
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fairseq import utils
+from fairseq.dataclass.configs import GenerationConfig
+from tqdm import tqdm
+
+from ..evaluation import TEXT_METRICS
+from ..evaluation.cost import machine
+from ..plan import LADDER_FORMAT, RULES, STACKS, UserError, parse, read_format, read_ladder
+from ..reports.choice import COSTS
+from ..reports.pictures import draw_all, save
+from ..reports.points import Point, SweepFile, read_sweep
+from ..selection.generation import SETTINGS
+from ..selection.point import Measured, measure_point
+from ..surgery import fingerprint, load_checkpoint, structure_of
+from ..tasks import our_task
+from ..version import __version__
+
+HELP = "measure quality, size, speed and memory of models at each depth, with pictures"
+GENERATION = GenerationConfig.__dataclass_fields__
+
+
+def _depths(text: str) -> tuple[int, ...]:
+    """1-6 or 1,2,4, largest first."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 1 <= first <= last:
+            raise argparse.ArgumentTypeError(f"'{text}' is not like 1-6 or 1,2,4")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found, reverse=True))
+
+
+def _number(text: str) -> float:
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("data", metavar="DATA", help="binarised data")
+    parser.add_argument(
+        "--path", metavar="[NAME=]CKPT", nargs="+", required=True,
+        help="checkpoints of full models, each with a name for the pictures (default: that of its folder)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the sweep; a known one goes on")
+    group = parser.add_argument_group("what is measured; by default every depth of the decoder, or of the only stack")
+    for stack in STACKS:
+        group.add_argument(f"--{stack}", type=_depths, metavar="1-6", help=f"{stack} layers to keep; with both, a grid")
+    group.add_argument("--rules", nargs="+", choices=RULES, default=["every_other"], help="default: every_other")
+    group.add_argument("--plans", nargs="+", default=[], metavar="FILE", help="plans, and ladders at each depth")
+    group = parser.add_argument_group("quality")
+    group.add_argument("--metric", choices=("loss", *TEXT_METRICS), default="loss", help="beside loss (default: loss)")
+    group.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
+    group.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
+    group.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="as in fairseq-generate")
+    group = parser.add_argument_group("speed")
+    group.add_argument("--timed-sentences", type=int, default=100, metavar="N", help="the first N (default: 100)")
+    group.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
+    group.add_argument("--threads", type=int, metavar="N", help="default: PyTorch's")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
+    parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
+    parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
+    parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    group = parser.add_argument_group("generation, as in fairseq-generate")
+    for name in SETTINGS:
+        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
+        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
+        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model to be measured."""
+
+    name: str
+    path: str
+    fingerprint: str
+    task: str
+    depths: Mapping[str, int]
+
+
+def _model(given: str) -> _Model:
+    name, equals, path = given.partition("=")
+    if not equals or "/" in name:
+        name, path = Path(given).absolute().parent.name, given
+    checkpoint = load_checkpoint(path)
+    depths = {stack: len(layers) for stack, layers in structure_of(checkpoint).items()}
+    if not depths:
+        raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
+    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), depths)
+
+
+def _keep(depths: Mapping[str, int], kept: Mapping[str, int], rule: str) -> str | None:
+    """The text for ``--prune-layers`` that keeps so many layers of some stacks; None where that is all."""
+    parts = [f"{stack}=keep:{count}@{rule}" for stack, count in kept.items() if count < depths[stack]]
+    return "/".join(parts) or None
+
+
+def plans_for(
+    depths: Mapping[str, int], wanted: Mapping[str, Sequence[int]], rules: Sequence[str], files: Sequence[str]
+) -> Iterator[str | None]:
+    """What to measure of a model, each once, the whole model first: texts for ``--prune-layers``, None for it.
+
+    Args:
+        depths: depth of each of its stacks.
+        wanted: for some stacks the numbers of layers to keep; all combinations are measured by each rule.
+        rules: names of rules.
+        files: plans, and ladders, of which every depth is measured.
+
+    Raises:
+        UserError: the model hasn't such a stack, or not so many layers.
+    """
+    for stack, counts in wanted.items():
+        if stack not in depths:
+            raise UserError(f"--{stack}: this model has no {stack}, only {' and '.join(depths)}")
+        if max(counts) > depths[stack]:
+            raise UserError(f"--{stack}: can keep 1 to {depths[stack]} layers, not {max(counts)}")
+    if not wanted and not files:
+        last = list(depths)[-1]
+        wanted = {last: range(depths[last], 0, -1)}
+    seen: dict[str | None, None] = {None: None}
+    for rule in rules:
+        for counts in itertools.product(*wanted.values()):
+            seen.setdefault(_keep(depths, dict(zip(wanted, counts)), rule))
+    for file in files:
+        for text in _of_file(file):
+            seen.setdefault(text)
+    return iter(seen)
+
+
+def _of_file(file: str) -> Iterator[str]:
+    if not file.endswith(".json"):
+        raise UserError(f"--plans takes plans and ladders, .json files, not {file}")
+    if read_format(file) != LADDER_FORMAT:
+        yield file
+        return
+    ladder = read_ladder(file)
+    stacks = {stack for stack, *_ in ladder.removals}
+    prefix = f"{min(stacks)}=" if len(stacks) == 1 else ""
+    for count in range(1, len(ladder.removals) + 1):
+        yield f"{prefix}drop:{count}@{file}"
+
+
+def _check(args) -> None:
+    for name in ("sentences", "timed_sentences", "repeats", "threads", "max_tokens", "batch_size"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    if args.user_dir is not None:
+        try:
+            utils.import_user_module(args)
+        except (ImportError, FileNotFoundError) as error:
+            raise UserError(f"can't import --user-dir {args.user_dir}: {str(error).splitlines()[0]}") from error
+
+
+def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Measured) -> dict | str:
+    """In a process of its own; a user's mistake comes back as its line."""
+    import logging
+    import warnings
+
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+    utils.import_user_module(argparse.Namespace(user_dir=user_dir))
+    try:
+        return measure_point(path, prune_layers, how)
+    except SystemExit as error:
+        return str(error)
+
+
+def run(args) -> None:
+    _check(args)
+    generates = args.metric != "loss"
+    max_tokens = args.max_tokens or (None if args.batch_size else 4000)
+    threads = args.threads or torch.get_num_threads()
+    models = [_model(given) for given in args.path]
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise UserError(f"two models are called {max(names, key=names.count)}; name them, --path NAME=CKPT")
+    translates = {"encoder" in model.depths for model in models}
+    if len(translates) > 1:
+        raise UserError("a language model and one that translates have no score in common; sweep them apart")
+    if generates and translates == {False}:
+        raise UserError(f"--metric {args.metric} is for models that translate; of a language model, take loss")
+    generation = {name: getattr(args, name) for name in SETTINGS} if translates == {True} else {}
+    how = Measured(
+        args.data, args.gen_subset, args.sentences, max_tokens, args.batch_size, args.metric, generation,
+        args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,
+    )  # fmt: skip
+    device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+    described = {**vars(how), "machine": machine(device), "torch": torch.__version__, "version": __version__}
+    wanted = {stack: getattr(args, stack) for stack in STACKS if getattr(args, stack)}
+    todo = [(model, plan) for model in models for plan in plans_for(model.depths, wanted, args.rules, args.plans)]
+    for plan in dict.fromkeys(plan for _, plan in todo if plan):
+        parse(plan)
+    file = SweepFile(args.output, described)
+    missing = [(model, plan) for model, plan in todo if not file.known(model.name, plan, model.fingerprint)]
+    with tqdm(total=len(todo), initial=len(todo) - len(missing), unit=" points", disable=None) as bar:
+        for model, plan in missing:
+            point = _point(args.user_dir, model, plan, how)
+            file.add(point)
+            bar.update()
+            bar.write(_line(point))
+    sweep = read_sweep(args.output)
+    paths = save(draw_all(sweep), args.output)
+    print(f"wrote {file.path}: {len(sweep.points)} points; {', '.join(path.name for path in paths)}")
+    print(f"use: fairseq-layerdrop choose {args.output} --max-latency 30ms, fairseq-layerdrop report {args.output}")
+
+
+def _point(user_dir: str | None, model: _Model, plan: str | None, how: Measured) -> Point:
+    """A point, measured in a process of its own: what another left in memory or in caches doesn't count."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            found = process.submit(_measure, user_dir, model.path, plan, how).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"measuring {plan or 'the whole model'} ended without a result: too little memory? "
+                "Take smaller batches, --max-tokens; what is measured is kept"
+            ) from error
+    if isinstance(found, str):
+        raise UserError(found.removeprefix("error: "))
+    known = {"model": model.name, "path": model.path, "fingerprint": model.fingerprint, "task": model.task}
+    return Point(**known, prune_layers=plan, **found)
+
+
+def _line(point: Point) -> str:
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in list(point.quality.items())[:2])
+    latency = COSTS["latency"]
+    return (
+        f"{point.model} {point.prune_layers or 'whole'}: {scores}, {point.parameters:,} parameters, "
+        f"{latency.of(point):.4g} {latency.unit}, {point.throughput['median']:.4g} sentences/s in batches"
+    )

@@ -1,0 +1,1 @@
+"""What was measured, shown: choices for a budget, pictures and pages."""

@@ -1,0 +1,170 @@
+"""The points of a sweep, in a file with a line each."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..plan import UserError
+
+NAME = "sweep.jsonl"
+FORMAT = "fairseq-layerdrop sweep"
+_VERSION = 1
+LOWER_IS_BETTER = ("loss", "perplexity")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model, pruned in one way.
+
+    Attributes:
+        model: the model's name in the sweep.
+        path: its checkpoint.
+        fingerprint: SHA-256 of the whole model's weights.
+        task: fairseq's task to run it with.
+        task_flags: what it must be told to see the data as here.
+        prune_layers: what is kept, as ``--prune-layers`` says; None for the whole model.
+        kept: the same in words.
+        depths: for each stack how many layers are kept, and of how many.
+        parameters: number of them.
+        bytes: of the weights.
+        multiply_adds: for each target token, with the target given.
+        quality: scores by name, the one to compare by first.
+        signature: how it was computed.
+        latency: seconds for a sentence alone: ``median``, ``low`` and ``high`` (10th and 90th percentile), ``count``.
+        throughput: sentences per second in batches, likewise.
+        peak_memory: in bytes.
+    """
+
+    model: str
+    path: str
+    fingerprint: str
+    task: str
+    task_flags: Sequence[str]
+    prune_layers: str | None
+    kept: str
+    depths: Mapping[str, tuple[int, int]]
+    parameters: int
+    bytes: int
+    multiply_adds: float
+    quality: Mapping[str, float]
+    signature: str
+    latency: Mapping[str, float]
+    throughput: Mapping[str, float]
+    peak_memory: int
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        return self.model, self.prune_layers
+
+    @property
+    def metric(self) -> str:
+        """Name of the score to compare by."""
+        return next(iter(self.quality))
+
+    @property
+    def layers(self) -> int:
+        """Number of layers kept of all stacks."""
+        return sum(kept for kept, _ in self.depths.values())
+
+
+def better(metric: str, a: float, b: float) -> bool:
+    """Whether *a* is a better score than *b*."""
+    return a < b if metric in LOWER_IS_BETTER else a > b
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's file: how the points were measured, and the points."""
+
+    run: Mapping
+    points: tuple[Point, ...]
+
+    @property
+    def metric(self) -> str:
+        return self.points[0].metric
+
+
+def read_sweep(folder) -> Sweep:
+    """The sweep in *folder*.
+
+    Raises:
+        UserError: there is none, it has no points, or it isn't a sweep's file.
+    """
+    path = Path(folder) / NAME
+    if not path.is_file():
+        raise UserError(f"no {NAME} in {folder}; make one with fairseq-layerdrop sweep DATA --path CKPT -o {folder}")
+    run, points = _read(path)
+    if not points:
+        raise UserError(f"{path} has no points yet")
+    return Sweep(run, points)
+
+
+def _read(path: Path) -> tuple[dict, tuple[Point, ...]]:
+    lines = path.read_bytes().split(b"\n")[:-1]  # a killed process may have left a part of a line
+    try:
+        head, *rest = map(json.loads, lines) if lines else ({"format": FORMAT, "version": _VERSION, "run": {}},)
+        if (head["format"], head["version"]) != (FORMAT, _VERSION):
+            raise ValueError
+        points = tuple(Point(**point) for point in rest)
+        return dict(head["run"]), points
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} isn't a sweep's file of this version; give another folder") from error
+
+
+class SweepFile:
+    """Points of a sweep in a folder, each there as soon as it is measured; a sweep that is started again goes on.
+
+    Args:
+        folder: is made where it isn't there.
+        run: how the points are measured. Points that were measured in another way are refused.
+
+    Raises:
+        UserError: the folder has another sweep, or can't be written.
+    """
+
+    def __init__(self, folder, run: Mapping):
+        self.path = Path(folder) / NAME
+        self.run = json.loads(json.dumps(run))
+        self.points: list[Point] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._go_on()
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _go_on(self) -> None:
+        run, points = _read(self.path)
+        if not run:
+            return
+        for name, value in self.run.items():
+            if run.get(name) != value:
+                raise UserError(
+                    f"{self.path} is of another sweep, with {name} {run.get(name)}, not {value}; give another folder"
+                )
+        self.points = list(points)
+
+    def known(self, model: str, prune_layers: str | None, fingerprint: str) -> bool:
+        """Whether a point is measured.
+
+        Raises:
+            UserError: the name is that of another model.
+        """
+        for point in self.points:
+            if point.model == model and point.fingerprint != fingerprint:
+                raise UserError(f"'{model}' is another model in {self.path}; name this one otherwise, --path NAME=CKPT")
+        return (model, prune_layers) in {point.key for point in self.points}
+
+    def add(self, point: Point) -> None:
+        with self.path.open("ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            lines = [asdict(point)]
+            if file.seek(0, os.SEEK_END) == 0:
+                lines.insert(0, {"format": FORMAT, "version": _VERSION, "run": self.run})
+            file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.points.append(point)

@@ -1,0 +1,139 @@
+"""One model, pruned in one way, measured: what it is worth and what it costs."""
+
+import math
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from ..evaluation import text_scores
+from ..evaluation.cost import Spread, bytes_of, forget_peak_memory, multiply_adds, peak_memory, seconds
+from ..plan import Plan, UserError
+from .calibration import Loaded, batches, load
+from .generation import Translator
+from .measures import loss, tokens
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What every point of a sweep is measured by.
+
+    Attributes:
+        data: binarised folder.
+        subset: for instance ``valid``.
+        sentences: how many of it, from the first on; None for all.
+        max_tokens: tokens of a batch at most.
+        batch_size: sentences of a batch at most.
+        metric: ``loss``, or one of :data:`~fairseq_layerdrop.evaluation.TEXT_METRICS`, by what the model generates.
+        generation: settings of fairseq's generator.
+        remove_bpe: how subwords are joined.
+        timed_sentences: number of sentences, or of a language model's blocks, on which it is timed.
+        repeats: how often.
+        threads: of PyTorch's operations.
+        cpu: leave the GPU alone.
+        overrides: fairseq's ``--model-overrides``.
+    """
+
+    data: str
+    subset: str
+    sentences: int | None
+    max_tokens: int | None
+    batch_size: int | None
+    metric: str
+    generation: Mapping = field(default_factory=dict)
+    remove_bpe: str | None = None
+    timed_sentences: int = 100
+    repeats: int = 3
+    threads: int = 1
+    cpu: bool = False
+    overrides: str = "{}"
+
+
+def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
+    """Measure a checkpoint's model, pruned as *prune_layers* says, in this process.
+
+    Quality is over the whole subset: loss in bits per target token, perplexity by token and the metric's scores. Time
+    is over the same sentences for every plan: *latency* is seconds for a sentence alone, and *throughput* sentences per
+    second in batches, to translate or, with a language model, to score. What runs first to warm up isn't counted.
+
+    Returns:
+        JSON's values: ``task_flags``, ``kept``, ``depths``, ``parameters``, ``bytes`` of the weights, ``multiply_adds``
+        for each target token with the target given, without padding, ``quality``, ``signature``, ``latency``,
+        ``throughput``, ``peak_memory`` in bytes while it was timed.
+
+    Raises:
+        UserError: the checkpoint, the plan, the data or the settings are wrong.
+    """
+    torch.set_num_threads(how.threads)
+    loaded = load(path, how.data, how.overrides, how.cpu, prune_layers)
+    plan = getattr(loaded.model, "prune_plan", None) or Plan.whole(loaded.structure)
+    generation = Namespace(**how.generation)
+    loaded.model.prepare_for_inference_(Namespace(generation=generation))  # as fairseq-generate does
+    samples = batches(loaded, how.subset, how.max_tokens, how.batch_size, how.sentences)
+    translator = None
+    if "encoder" in loaded.structure:
+        translator = Translator(loaded.task, loaded.model, dict(how.generation), how.remove_bpe)
+    elif how.metric != "loss":
+        raise UserError(f"--metric {how.metric} is for models that translate; of a language model, take loss")
+    quality, signature = _quality(loaded, samples, translator, how.metric)
+    return {
+        "task_flags": _task_flags(loaded),
+        "kept": str(plan),
+        "depths": {name: [sum(map(bool, stack.keep)), len(stack.full)] for name, stack in plan.stacks.items()},
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "bytes": bytes_of(loaded.model.parameters()),
+        "quality": quality,
+        "signature": signature,
+        **_cost(loaded, translator, how),
+    }
+
+
+def _task_flags(loaded: Loaded) -> list[str]:
+    """What fairseq-eval-lm must be told to cut a text into the blocks that are measured here."""
+    task = loaded.settings.task
+    if "encoder" in loaded.structure:
+        return []
+    return ["--sample-break-mode", str(task.sample_break_mode), "--tokens-per-sample", str(task.tokens_per_sample)]
+
+
+def _output(loaded: Loaded, sample: Mapping):
+    return loaded.model(**sample["net_input"])
+
+
+@torch.inference_mode()
+def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str) -> tuple[dict, str]:
+    """Scores by name, and how they were computed."""
+    measure = loss(loaded.model, loaded.criterion)
+    count = sum(tokens(sample, loaded.pad) for sample in samples)
+    bits = math.fsum(measure(_output(loaded, sample), sample) for sample in samples) / count
+    found = {"loss": bits, "perplexity": 2**bits}
+    if metric == "loss":
+        return found, f"loss in bits per token over {count:,} tokens"
+    scores = text_scores(metric, *translator.texts(samples))
+    return {**scores.values, **found}, scores.signature
+
+
+@torch.inference_mode()
+def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
+    def run(sample):
+        return translator.generate(sample) if translator else _output(loaded, sample)
+
+    device = next(loaded.model.parameters()).device
+    timed = min(how.timed_sentences, how.sentences or how.timed_sentences)
+    single = batches(loaded, how.subset, None, 1, timed)
+    together = batches(loaded, how.subset, how.max_tokens, how.batch_size, timed)
+    products = multiply_adds(lambda: [_output(loaded, sample) for sample in single])
+    forget_peak_memory(device)
+    for sample in (*single[:3], *together):
+        run(sample)
+    # every round runs all sentences, so that what else the machine does hits short and long ones alike
+    rounds = [[seconds(lambda: run(sample), device) for sample in single] for _ in range(how.repeats)]  # noqa: B023
+    alone = [sorted(times)[len(times) // 2] for times in zip(*rounds, strict=True)]
+    passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(how.repeats)]
+    return {
+        "multiply_adds": products / sum(tokens(sample, loaded.pad) for sample in single),
+        "latency": asdict(Spread.of(alone)),
+        "throughput": asdict(Spread.of([len(single) / taken for taken in passes])),
+        "peak_memory": peak_memory(device),
+    }
