@@ -1,6 +1,7 @@
 """Shared helpers: real fairseq commands on tiny data that the tests make."""
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_layerdrop.cli.main import main
+from tests.fairseq_server import COMMANDS, FairseqServer
 
 # On Python 3.10 we use official fairseq 0.12.2. With torch >= 2 its own post-norm encoders fail in evaluation, its
 # encoder layers have parameters that the main branch's don't, and its hydra is older than our configurations.
@@ -21,20 +23,24 @@ NEEDS_FAIRSEQ_MAIN = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 USER_DIR = str(ROOT / "fairseq_layerdrop")
+
+
+@functools.cache
+def server() -> FairseqServer:
+    """The process that runs fairseq's commands for this one."""
+    return FairseqServer()
 
 
 def run(*command, check=True, stdin="", cwd=ROOT, **env) -> subprocess.CompletedProcess:
     """Run a command of this environment to its end; with *check*, a failure shows the end of its output."""
     program, *arguments = (str(part) for part in command)
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / program), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env},
-    )
+    path, env = str(Path(sys.executable).parent / program), {**os.environ, **SETTINGS, **env}
+    if program in COMMANDS:
+        done = server().run(path, arguments, stdin, cwd, env)
+    else:
+        done = subprocess.run([path, *arguments], input=stdin, capture_output=True, text=True, cwd=cwd, env=env)
     if check and done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", pytrace=False)
     return done
