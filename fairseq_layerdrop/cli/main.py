@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from . import average, describe, export, flags, score, select, user_dir
+from . import average, describe, export, flags, mixture, score, select, user_dir
 
 VERBS = {
     "average": average,
     "describe": describe,
     "export": export,
     "flags": flags,
+    "mixture": mixture,
     "score": score,
     "select": select,
     "user-dir": user_dir,
