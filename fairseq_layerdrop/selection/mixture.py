@@ -189,7 +189,7 @@ def weight_within(distances: numpy.ndarray, log_weights: numpy.ndarray, radii: S
         radii: the values of epsilon.
     """
     weights = numpy.exp(log_weights)
-    return numpy.array([weights[distances <= radius].sum() for radius in radii])
+    return numpy.array([min(1.0, weights[distances <= radius].sum()) for radius in radii])  # not 1 + rounding
 
 
 def binomial_error(weights: numpy.ndarray, draws: int) -> numpy.ndarray:
