@@ -1,4 +1,4 @@
-"""The picture of a mixture over sub-networks: code lengths over the length of the text, and the weight of the ball."""
+"""The picture of a mixture over sub-networks: code lengths and regret over the text, and the weight of the ball."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ CURVES = {
 
 
 def draw(models: Sequence[Mapping], file: BinaryIO, kind: str) -> None:
-    """Draw code lengths of each model in a panel of its own, and the weights W(epsilon) of all in the last.
+    """Draw code lengths and regret of each model in a column of its own, and the weights W(epsilon) of all in the last.
 
     Args:
         models: the entries ``models`` of a ``mixture.json``.
@@ -31,11 +31,14 @@ def draw(models: Sequence[Mapping], file: BinaryIO, kind: str) -> None:
     from matplotlib import pyplot
 
     with matplotlib.rc_context({"svg.hashsalt": "mixture"}):
-        count = len(models) + 1
-        figure, axes = pyplot.subplots(1, count, figsize=(5 * count, 4), layout="constrained")
-        for model, panel in zip(models, axes):
-            _draw_code_lengths(model, panel)
-        _draw_weights(models, axes[-1])
+        rows = [[*(f"{what} {number}" for number in range(len(models))), "ball"] for what in ("codes", "regret")]
+        figure, panels = pyplot.subplot_mosaic(
+            rows, figsize=(5 * len(rows[0]), 6), height_ratios=(2, 1), layout="constrained"
+        )
+        for number, model in enumerate(models):
+            _draw_code_lengths(model, panels[f"codes {number}"])
+            _draw_regret(model, panels[f"regret {number}"])
+        _draw_weights(models, panels["ball"])
         figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
         pyplot.close(figure)
 
@@ -48,6 +51,15 @@ def _draw_code_lengths(model: Mapping, panel) -> None:
         xscale="log", xlabel="tokens of the text", ylabel="code length in bits per token", ylim=(0, None),
         title=model["name"],
     )  # fmt: skip
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")
+
+
+def _draw_regret(model: Mapping, panel) -> None:
+    curves = model["curves"]
+    panel.plot(curves["tokens"], curves["regret_bits"], color=CURVES["mixture"][2], label="Bayes mixture - best")
+    panel.plot(curves["tokens"], curves["regret_bound_bits"], ":", color=CURVES["bound"][2], label="-log w(best)")
+    panel.set(xscale="log", xlabel="tokens of the text", ylabel="regret in bits, in all", ylim=(0, None))
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small")
 
