@@ -106,7 +106,9 @@ def _prior(args, loaded: Loaded) -> tuple[dict, str]:
         depth = len(loaded.structure[stack])
         own = drop_rates(loaded.settings.model, stack, depth).layers
         if stack in loaded.importance:
-            own = (1 - keep_rates(torch.tensor(loaded.importance[stack]), depth - sum(own))).tolist()
+            own = (
+                1 - keep_rates(torch.tensor(loaded.importance[stack], dtype=torch.float64), depth - sum(own))
+            ).tolist()
         if args.rate is not None:
             own, source = (args.rate,) * depth, "given"
         elif any(own):

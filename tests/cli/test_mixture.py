@@ -1,5 +1,6 @@
 """``fairseq-layerdrop mixture``: its result against fairseq's own loss, and after a kill."""
 
+import itertools
 import json
 import math
 import os
@@ -8,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
 
+from fairseq_layerdrop.cli.mixture import _prior
+from fairseq_layerdrop.plan import UserError, transformer_structure
 from fairseq_layerdrop.selection.calibration import batches, load
 from tests.commands import ROOT, USER_DIR, ends_in_one_line, layerdrop, train_lm
 
@@ -49,8 +54,8 @@ def holds(model):
     assert weights == sorted(weights) and weights[-1] == pytest.approx(1)
 
 
-def test_translation(mixture, checkpoint, stock_checkpoint, translation_data, tmp_path):
-    """Of a model with LayerDrop and one without, beside each other; a sub-network's length is select's loss."""
+def test_translation(mixture, checkpoint, stock_checkpoint, tmp_path):
+    """A model with LayerDrop and one without, beside each other."""
     done = mixture("--user-dir", USER_DIR, path=(checkpoint, stock_checkpoint))
     ours, stock = result(tmp_path / "out")
     for model in (ours, stock):
@@ -66,13 +71,54 @@ def test_translation(mixture, checkpoint, stock_checkpoint, translation_data, tm
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mixture.json", "mixture.png", "mixture.svg"}
     assert (tmp_path / "out/mixture.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (tmp_path / "out/mixture.svg").read_text()
-    if 1 <= len(ours["best"]["without"]) <= 5:
-        layerdrop(
-            "select", translation_data, "--path", checkpoint, "--cpu", "--method", "search", "--keep",
-            f"decoder={6 - len(ours['best']['without'])}", "-o", tmp_path / "plan.json",
+
+
+def test_a_sub_network_pays_what_select_says(mixture, checkpoint, translation_data, tmp_path):
+    mixture("--keep-parts", "--batch-size", "7")
+    parts = [numpy.load(path)["log_probs"] for path in sorted((tmp_path / "out/parts/0").glob("*.npz"))]
+    bits = -numpy.concatenate(parts, axis=1).astype(float).sum(axis=1) / math.log(2)
+    layerdrop(
+        "select", translation_data, "--path", checkpoint, "--cpu", "--method", "search", "--keep", "decoder=4",
+        "-o", tmp_path / "plan.json",
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "plan.json.scores").read_text().splitlines()[1:]]
+    assert len(parts) > 1 and len(lines) == 15
+    names = [f"decoder.{number}" for number in range(6)]
+    masks = list(itertools.product([False, True], repeat=6))
+    for line in lines:
+        kept = tuple(name not in line["without"].split(",") for name in names)
+        assert bits[masks.index(kept)] == pytest.approx(line["score"], rel=1e-5)
+
+
+class TestPrior:
+    def prior(self, rate=None, stacks="decoder", structure=None, importance=None, **settings):
+        loaded = SimpleNamespace(
+            structure=transformer_structure(structure or {"encoder": 2, "decoder": 4}), importance=importance or {},
+            settings=SimpleNamespace(model=Namespace(**settings)),
         )  # fmt: skip
-        plan = json.loads((tmp_path / "plan.json").read_text())
-        assert ours["bits_per_token"]["best"] == pytest.approx(plan["origin"]["score"], rel=1e-5)
+        rates, source = _prior(Namespace(stacks=stacks, rate=rate), loaded)
+        assert [stack for stack, _, _ in rates] == ["encoder"] * 2 + ["decoder"] * 4
+        return tuple(rates.values()), source
+
+    def test_of_the_training(self):
+        trained = {"encoder_layerdrop": 0.1, "decoder_layerdrop_rates": "0,0.1,0.2,0.3"}
+        assert self.prior(**trained) == ((0, 0, 0, 0.1, 0.2, 0.3), "of the training")
+        assert self.prior(**trained, stacks="both") == ((0.1, 0.1, 0, 0.1, 0.2, 0.3), "of the training")
+        assert self.prior(**trained, rate=0.5) == ((0, 0, 0.5, 0.5, 0.5, 0.5), "given")
+
+    def test_default(self):
+        assert self.prior() == ((0, 0, 0.2, 0.2, 0.2, 0.2), "default")
+        mixed = self.prior(stacks="both", encoder_layerdrop=0.1)
+        assert mixed == ((0.1, 0.1, 0.2, 0.2, 0.2, 0.2), "of the training and default")
+
+    def test_learned(self):
+        """Layers are kept with the probability min(1, c * score), 3 of 4 on average here."""
+        rates, _ = self.prior(decoder_layerdrop=0.25, importance={"decoder": (0.5, 0.25, 0.15, 0.1)})
+        assert rates == pytest.approx((0, 0, 0, 0, 0.4, 0.6))
+
+    def test_an_encoder_alone(self):
+        with pytest.raises(UserError, match="for language models and translation models; this one has no decoder"):
+            self.prior(structure={"encoder": 2})
 
 
 def test_a_language_model(lm_data, tmp_path):
