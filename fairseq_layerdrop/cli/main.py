@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import average, choose, describe, export, flags, report, score, select, sweep, user_dir
+from . import average, choose, describe, export, flags, mixture, report, score, select, sweep, user_dir
 
 VERBS = {
     "average": average,
@@ -11,6 +11,7 @@ VERBS = {
     "describe": describe,
     "export": export,
     "flags": flags,
+    "mixture": mixture,
     "report": report,
     "score": score,
     "select": select,

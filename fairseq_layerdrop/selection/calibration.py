@@ -71,7 +71,7 @@ def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
     if "prune_layers" in given:
-        raise UserError("leave prune_layers out of --model-overrides; this looks at the whole model")
+        raise UserError("this looks at whole models; leave prune_layers out of --model-overrides")
     if prune_layers is not None:
         arguments["prune_layers"] = prune_layers
     try:

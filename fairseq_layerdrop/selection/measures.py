@@ -46,6 +46,15 @@ def tokens(sample: Mapping, pad: int) -> int:
     return int(sample["target"].ne(pad).sum())
 
 
+def target_logits(model, output, sample: Mapping, pad: int) -> torch.Tensor:
+    """Logits of a batch's target tokens, N x V; of a model with an adaptive softmax their log-probabilities."""
+    if getattr(model.decoder, "adaptive_softmax", None) is not None:
+        logits = model.get_normalized_probs(output, log_probs=True)  # with a sample, of the targets' bands alone
+    else:
+        logits = output[0]
+    return logits[sample["target"].ne(pad)]
+
+
 def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) of each token."""
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
@@ -119,13 +128,7 @@ class Distance:
         self._whole = engine.units(sublayers=False)
 
     def _logits(self, output, sample) -> torch.Tensor:
-        """Logits of the target tokens, N x V."""
-        model = self.engine.stacks.model
-        if getattr(model.decoder, "adaptive_softmax", None) is not None:
-            logits = model.get_normalized_probs(output, log_probs=True)  # with a sample, of the targets' bands alone
-        else:
-            logits = output[0]
-        return logits[sample["target"].ne(self.pad)]
+        return target_logits(self.engine.stacks.model, output, sample, self.pad)
 
     def prepare(self) -> None:
         """Run the full model.

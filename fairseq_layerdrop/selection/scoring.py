@@ -84,7 +84,7 @@ class ScoreLog:
         for name, value in run.items():
             if described.get(name) != value:
                 raise UserError(
-                    f"{path} is the log of another run: {_difference(name, described.get(name), value)}; "
+                    f"{path} is the log of another run: {difference(name, described.get(name), value)}; "
                     "give another with --log, or remove it"
                 )
         self.known.update(known)
@@ -101,10 +101,10 @@ class ScoreLog:
             self._write({"without": without, "part": part, "score": score})
 
 
-def _difference(name: str, old: object, new: object) -> str:
-    """In which setting two runs differ."""
+def difference(name: str, old: object, new: object) -> str:
+    """In which setting two runs differ, in words."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return next(_difference(key, old.get(key), value) for key, value in new.items() if old.get(key) != value)
+        return next(difference(key, old.get(key), value) for key, value in new.items() if old.get(key) != value)
     if str(new).startswith("sha256:"):
         return {"data": "it looked at other data", "fingerprint": "it is of another checkpoint"}.get(
             name, f"other {name}"
