@@ -16,7 +16,19 @@ MAY_IMPORT = {
     "evaluation": set(),
     "selection": {"plan", "surgery", "modules", "evaluation"},
     "corpora": set(),
-    "cli": {"version", "plan", "surgery", "modules", "models", "tasks", "evaluation", "corpora", "selection"},
+    "reports": {"plan"},
+    "cli": {
+        "version",
+        "plan",
+        "surgery",
+        "modules",
+        "models",
+        "tasks",
+        "evaluation",
+        "corpora",
+        "selection",
+        "reports",
+    },
 }
 
 

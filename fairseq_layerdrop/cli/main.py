@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import average, describe, export, flags, score, select, user_dir
+from . import average, describe, export, flags, score, select, sensitivity, user_dir
 
 VERBS = {
     "average": average,
@@ -12,6 +12,7 @@ VERBS = {
     "flags": flags,
     "score": score,
     "select": select,
+    "sensitivity": sensitivity,
     "user-dir": user_dir,
 }
 

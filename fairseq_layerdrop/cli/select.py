@@ -1,14 +1,11 @@
 """``fairseq-layerdrop select DATA --path CKPT --method METHOD``."""
 
 import argparse
-import logging
 import os
 import re
 import time
-import warnings
 from pathlib import Path
 
-from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 
 from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
@@ -28,9 +25,10 @@ from ..selection import (
     protected_ends,
     tokens,
 )
-from ..selection.calibration import batches, data_fingerprint, load
+from ..selection.calibration import data_fingerprint
 from ..selection.generation import SETTINGS
 from ..version import __version__
+from .data_flags import add_data_arguments, at_least_one, load_data
 
 # What only some methods know: option -> those methods.
 OPTIONS = {
@@ -61,15 +59,7 @@ def _number(text: str) -> float:
     return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMG]?)", text)
-    if not match or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size like 512M or 2G")
-    return int(match[1]) * 1024 ** " KMG".index(match[2] or " ")
-
-
 def add_arguments(parser) -> None:
-    parser.add_argument("data", metavar="DATA", help="binarised data")
     parser.add_argument("--path", metavar="CKPT", required=True, help="checkpoint of the full model")
     parser.add_argument("--method", choices=METHODS, required=True)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="plan or ladder to write, a .json file")
@@ -94,17 +84,10 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--max-plans", type=int, metavar="N", help="search all plans up to so many (default: 5000)")
     parser.add_argument("--beam-width", type=int, metavar="N", help="of the search beyond that (default: 8)")
-    parser.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
-    parser.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
-    parser.add_argument("--memory", type=_bytes, default="1G", metavar="SIZE", help="for stored states (default: 1G)")
+    add_data_arguments(parser)
     parser.add_argument("--log", metavar="FILE", help="scores, to go on from after a kill (default: OUT.scores)")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
     parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="for bleu and rouge")
-    parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
-    parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
     group = parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate")
     for name in SETTINGS:
         default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
@@ -139,9 +122,7 @@ def _options(args, metric: str | None) -> dict:
         raise UserError("--threshold says how much goes; leave out --keep and --keep-total")
     if args.log is not None and args.method not in SCORING:
         raise UserError(f"--log is for {', '.join(SCORING)}; {args.method} looks at the data once")
-    for name in ("max_plans", "beam_width", "sentences", "max_tokens", "batch_size"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    at_least_one(args, "max_plans", "beam_width")
     given = {name: getattr(args, name) for name in ("threshold", *DEFAULTS)}
     return {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
 
@@ -162,8 +143,6 @@ def _budget(args, engine: Engine, sublayers: bool, ends: tuple[int, int]) -> Bud
 
 def run(args) -> None:
     started = time.perf_counter()
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
     method, sublayers, ends = METHODS[args.method]
     sublayers = args.unit == "sublayer" if sublayers is None else sublayers
     metric = _metric(args)
@@ -180,15 +159,7 @@ def run(args) -> None:
         raise UserError(f"{output} exists; give another name, or --force to replace it")
     if not os.access(output.parent, os.W_OK):
         raise UserError(f"cannot write into {output.parent}; is it there?")
-    if args.user_dir is not None:
-        try:
-            utils.import_user_module(args)
-        except (ImportError, FileNotFoundError) as error:
-            raise UserError(f"can't import --user-dir {args.user_dir}: {str(error).splitlines()[0]}") from error
-    loaded = load(args.path, args.data, args.model_overrides, args.cpu)
-    samples = batches(
-        loaded, args.gen_subset, args.max_tokens or (None if args.batch_size else 4000), args.batch_size, args.sentences
-    )
+    loaded, samples = load_data(args)
     engine = Engine(loaded.model, loaded.structure, samples, args.memory)
     budget = _budget(args, engine, sublayers, ends)
     if not budget.removable([]):

@@ -70,7 +70,7 @@ def load(path, data, overrides: str = "{}", cpu: bool = False) -> Loaded:
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"--model-overrides must be a dict in Python, not '{overrides}'") from error
     if "prune_layers" in given:
-        raise UserError("select looks at whole models; leave prune_layers out of --model-overrides")
+        raise UserError("this looks at whole models; leave prune_layers out of --model-overrides")
     try:
         (model,), settings, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides=arguments)
     except UserError:
