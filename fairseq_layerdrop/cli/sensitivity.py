@@ -10,7 +10,7 @@ from ..plan import STACKS, UserError, write_atomically
 from ..reports.sensitivity_picture import picture
 from ..selection import Engine, Processes, ScoreLog, Scorer, loss, tokens
 from ..selection.calibration import data_fingerprint
-from ..selection.sensitivity import FORMAT, VERSION, sensitivity
+from ..selection.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
 from ..version import __version__
 from .data_flags import add_data_arguments, at_least_one, load_data
 
@@ -41,7 +41,7 @@ def run(args) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("matplotlib, which draws the picture, isn't installed; pip install 'fairseq-layerdrop[plot]'")
     loaded, samples = load_data(args)
-    stacks = tuple(loaded.structure) if args.stacks == "both" else (args.stacks,)
+    stacks = chosen_stacks(loaded.structure, args.stacks)
     engine = Engine(loaded.model, loaded.structure, samples, args.memory)
     count = sum(tokens(sample, loaded.pad) for sample in samples)
     described = {

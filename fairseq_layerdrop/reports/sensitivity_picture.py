@@ -61,10 +61,8 @@ def _increases(chart, told: Mapping, stack: str) -> None:
             [number + shift for number in increases], increases.values(), width, color=_COLOURS[name], label=label
         )
     chart.axhline(0, color="black", linewidth=0.8)
-    chart.set(
-        xlabel=f"{stack} layer", ylabel="increase of the loss\n(bits per token)",
-        title=f"removed from the full model (loss {told['loss']:.3f})",
-    )  # fmt: skip
+    chart.set(xlabel=f"{stack} layer", ylabel="increase of the loss\n(bits per token)")
+    chart.set_title(f"removed from the full model (loss {told['loss']:.3f})", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3, axis="y")
     chart.legend()
@@ -79,10 +77,9 @@ def _half_depth(chart, told: Mapping, stack: str) -> None:
     numbers = [int(row["unit"].split(".")[1]) for row in rows]
     errors = [row["standard_error"] or 0 for row in rows]
     chart.errorbar(numbers, [row["mean"] for row in rows], errors, color=_HALF_DEPTH, fmt="o-", capsize=3)
-    counts = {len(row["subnetworks"]) for row in rows}
-    chart.set(
-        xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)",
-        title=f"{' or '.join(map(str, counts))} sub-networks of {len(rows) // 2} layers without it",
-    )  # fmt: skip
+    number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
+    drawn = f"all {number}" if number == existing else f"{number} random"
+    chart.set(xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)")
+    chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers without it", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3)

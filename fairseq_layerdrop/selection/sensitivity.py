@@ -17,6 +17,17 @@ FORMAT = "fairseq-layerdrop sensitivity"
 VERSION = 1
 
 
+def chosen_stacks(structure: Structure, choice: str) -> tuple[str, ...]:
+    """The stacks that ``--stacks`` means: one by its name, or with ``both`` all that the model has.
+
+    Raises:
+        UserError: the model doesn't have it.
+    """
+    if choice not in ("both", *structure):
+        raise UserError(f"this model has no {choice}, only {' and '.join(structure)}")
+    return tuple(structure) if choice == "both" else (choice,)
+
+
 def half_depth(depth: int, layer: int, samples: int, rng: random.Random) -> list[tuple[int, ...]]:
     """Random sub-networks of half a stack's depth without one of its layers, none of them twice.
 
@@ -64,14 +75,9 @@ def sensitivity(
         and the ``increase`` over the full model's; ``half_depth``, a row a layer with its ``unit``, the ``mean`` loss
         of the sub-networks without it, its ``standard_error`` (None of a single sub-network), how many such
         sub-networks there are (``existing``), and those scored (``subnetworks``), each with the ``prune_layers`` that
-        makes it. A stack of a single layer has no ``half_depth``.
-
-    Raises:
-        UserError: the model doesn't have one of *stacks*.
+        makes it. Where all that exist were scored, the mean is exact, and the error tells of their spread alone. A
+        stack of a single layer has no ``half_depth``.
     """
-    for stack in stacks:
-        if stack not in structure:
-            raise UserError(f"this model has no {stack}, only {' and '.join(structure)}")
     layers, sublayers = ([unit for unit in units_of(structure, small) if unit[0] in stacks] for small in (False, True))
     drawn = {
         (stack, number, name): half_depth(

@@ -57,21 +57,6 @@ def test_a_size_of_the_ladder_is_the_run_for_that_size(select, tmp_path):
     assert [removal["score"] for removal in told["removals"]] == list(ladder.scores)
 
 
-@pytest.fixture
-def logged(monkeypatch, caplog, capsys):
-    """A function that runs a command of fairseq's here and gives what it logs; it saves importing fairseq anew."""
-
-    def run_here(command, *arguments) -> str:
-        monkeypatch.setattr(sys, "argv", [command.__module__, *map(str, arguments)])
-        caplog.clear()
-        capsys.readouterr()
-        with caplog.at_level("INFO"), caplog.at_level("INFO", logger="fairseq"):
-            command()
-        return caplog.text + capsys.readouterr().out
-
-    return run_here
-
-
 def test_the_loss_is_that_of_fairseq_validate(select, logged, translation_data, checkpoint, tmp_path):
     """Of each plan of an exhaustive search; fairseq-validate shows three digits."""
     select("--method", "search", "--keep", "decoder=5")
