@@ -80,6 +80,6 @@ def _half_depth(chart, told: Mapping, stack: str) -> None:
     number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
     drawn = f"all {number}" if number == existing else f"{number} random"
     chart.set(xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)")
-    chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers without it", fontsize="medium")
+    chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3)

@@ -79,43 +79,42 @@ def sensitivity(
         stack of a single layer has no ``half_depth``.
     """
     layers, sublayers = ([unit for unit in units_of(structure, small) if unit[0] in stacks] for small in (False, True))
-    drawn = {
-        (stack, number, name): half_depth(
-            len(structure[stack]), number, samples, random.Random(f"{seed} {stack} {number}")
-        )
-        for stack, number, name in layers
-        if len(structure[stack]) > 1
-    }
+    drawn = {}
+    for layer in layers:
+        stack, number, _ = layer
+        depth = len(structure[stack])
+        if depth > 1:
+            drawn[layer] = half_depth(depth, number, samples, random.Random(f"{seed} {stack} {number}"))
 
-    def dropped(stack: str, kept: Sequence[int]) -> tuple[Unit, ...]:
+    def others(stack: str, kept: Sequence[int]) -> tuple[Unit, ...]:
+        """What a sub-network leaves out."""
         return tuple(unit for unit in layers if unit[0] == stack and unit[1] not in kept)
 
-    subnetworks = [dropped(layer[0], kept) for layer, kepts in drawn.items() for kept in kepts]
-    losses = {}
-    for small, plans in (False, [(), *((unit,) for unit in layers), *subnetworks]), (True, [(u,) for u in sublayers]):
-        losses.update(zip(plans, scorer(small).scores(plans)))
-    full = losses[()]
+    subnetworks = [others(layer[0], kept) for layer, keeps in drawn.items() for kept in keeps]
+    plans = [(), *((layer,) for layer in layers), *subnetworks]  # all in one call, to share their beginnings
+    losses = dict(zip(plans, scorer(False).scores(plans)))
+    plans = [(unit,) for unit in sublayers]
+    losses.update(zip(plans, scorer(True).scores(plans)))
 
     def row(unit: Unit) -> dict:
-        return {"unit": unit_name(unit), "loss": losses[unit,], "increase": losses[unit,] - full}
+        return {"unit": unit_name(unit), "loss": losses[unit,], "increase": losses[unit,] - losses[()]}
 
     def half_depth_row(layer: Unit) -> dict:
-        stack = layer[0]
-        scored = [losses[dropped(stack, kept)] for kept in drawn[layer]]
-        depth = len(structure[stack])
+        stack, depth = layer[0], len(structure[layer[0]])
+        scored = [losses[others(stack, kept)] for kept in drawn[layer]]
         return {
             "unit": unit_name(layer),
             "mean": statistics.fmean(scored),
             "standard_error": standard_error(scored),
             "existing": math.comb(depth - 1, depth // 2),
             "subnetworks": [
-                {"prune_layers": f"{stack}=keep:{format_layers(kept)}", "loss": loss}
-                for kept, loss in zip(drawn[layer], scored)
+                {"prune_layers": f"{stack}=keep:{format_layers(kept)}", "loss": score}
+                for kept, score in zip(drawn[layer], scored)
             ],
         }
 
     return {
-        "loss": full,
+        "loss": losses[()],
         "layers": [row(unit) for unit in layers],
         "sub_layers": [row(unit) for unit in sublayers],
         "half_depth": [half_depth_row(layer) for layer in drawn],

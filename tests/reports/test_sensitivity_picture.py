@@ -33,7 +33,7 @@ def test_labels():
     shown = texts(files["svg"])
     for text in (
         "best.pt, 1,234 tokens of valid", "removed from the full model (loss 4.500)", "decoder layer",
-        "whole layer", "self_attn", "ffn", "decoder layer left out", "1 random sub-networks of 1 layers without it",
+        "whole layer", "self_attn", "ffn", "decoder layer left out", "1 random sub-networks of 1 layers",
     ):  # fmt: skip
         assert text in shown
     assert "encoder layer" not in shown
