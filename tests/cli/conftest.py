@@ -1,8 +1,19 @@
 """What the tests of several verbs use."""
 
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.commands import train_lm
+
+
+@pytest.fixture(scope="session")
+def lm_checkpoint(lm_data, tmp_path_factory) -> Path:
+    """A 6-layer language model trained with the plugin for two updates."""
+    out = tmp_path_factory.mktemp("lm")
+    train_lm(lm_data, out, 2)
+    return out / "checkpoint_last.pt"
 
 
 @pytest.fixture

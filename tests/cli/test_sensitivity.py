@@ -7,7 +7,7 @@ import pytest
 from fairseq_cli import validate
 
 from fairseq_layerdrop.plan import parse, transformer_structure
-from tests.commands import LAYERDROP_TRANSLATION, ends_in_one_line, layerdrop, train_lm
+from tests.commands import LAYERDROP_TRANSLATION, ends_in_one_line, layerdrop
 
 FULL = transformer_structure({"encoder": 6, "decoder": 6})
 
@@ -131,9 +131,8 @@ class TestMistakes:
         ask(*few, "3")
         ends_in_one_line(ask(*few, "2", check=False), "it looked at other data; give another DIR, or remove it")
 
-    def test_a_stack_that_isnt_there(self, lm_data, tmp_path):
-        train_lm(lm_data, tmp_path, 1)
-        asked = ("sensitivity", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--cpu", "-o", tmp_path / "found")
+    def test_a_stack_that_isnt_there(self, lm_data, lm_checkpoint, tmp_path):
+        asked = ("sensitivity", lm_data, "--path", lm_checkpoint, "--cpu", "-o", tmp_path / "found")
         ends_in_one_line(layerdrop(*asked, "--stacks", "encoder", check=False), "this model has no encoder, only dec")
         assert not (tmp_path / "found").exists()
         layerdrop(*asked, "--samples", "1", "--sentences", "2")
