@@ -3,7 +3,20 @@
 import argparse
 import sys
 
-from . import average, choose, describe, export, flags, mixture, report, score, select, sweep, user_dir
+from . import (
+    average,
+    choose,
+    describe,
+    export,
+    flags,
+    mixture,
+    report,
+    score,
+    select,
+    sensitivity,
+    sweep,
+    user_dir,
+)
 
 VERBS = {
     "average": average,
@@ -15,6 +28,7 @@ VERBS = {
     "report": report,
     "score": score,
     "select": select,
+    "sensitivity": sensitivity,
     "sweep": sweep,
     "user-dir": user_dir,
 }

@@ -46,14 +46,16 @@ class ScoreLog:
         path: the first process's file; the others' have their rank behind its name. None keeps nothing.
         run: what the scores are of: model, data, metric. Scores of another run are refused.
         processes: those of this run.
+        other: how the user gives another log.
 
     Raises:
         UserError: the file is of another run, or not of this kind.
     """
 
-    def __init__(self, path: Path | None, run: Mapping, processes: "Processes"):
+    def __init__(self, path: Path | None, run: Mapping, processes: "Processes", other: str = "another with --log"):
         self.known: dict[tuple[str, int], float] = {}
         self.file = None
+        self.other = other
         if path is None:
             return
         run = json.loads(json.dumps(run))
@@ -80,12 +82,12 @@ class ScoreLog:
             if head["format"] != FORMAT:
                 raise ValueError
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a log of scores; give another with --log, or remove it") from error
+            raise UserError(f"{path} is not a log of scores; give {self.other}, or remove it") from error
         for name, value in run.items():
             if described.get(name) != value:
                 raise UserError(
                     f"{path} is the log of another run: {difference(name, described.get(name), value)}; "
-                    "give another with --log, or remove it"
+                    f"give {self.other}, or remove it"
                 )
         self.known.update(known)
 

@@ -23,7 +23,6 @@ from tests.commands import (
     layerdrop,
     run,
     said,
-    train_lm,
 )
 from tests.test_benchmarks import free_port
 
@@ -55,21 +54,6 @@ def test_a_size_of_the_ladder_is_the_run_for_that_size(select, tmp_path):
     assert all(unit_name(unit) in shown for unit in ladder.removals) and "sleb" in shown
     told = json.loads(layerdrop("describe", tmp_path / "ladder.json", "--json").stdout)
     assert [removal["score"] for removal in told["removals"]] == list(ladder.scores)
-
-
-@pytest.fixture
-def logged(monkeypatch, caplog, capsys):
-    """A function that runs a command of fairseq's here and gives what it logs; it saves importing fairseq anew."""
-
-    def run_here(command, *arguments) -> str:
-        monkeypatch.setattr(sys, "argv", [command.__module__, *map(str, arguments)])
-        caplog.clear()
-        capsys.readouterr()
-        with caplog.at_level("INFO"), caplog.at_level("INFO", logger="fairseq"):
-            command()
-        return caplog.text + capsys.readouterr().out
-
-    return run_here
 
 
 def test_the_loss_is_that_of_fairseq_validate(select, logged, translation_data, checkpoint, tmp_path):
@@ -112,16 +96,15 @@ def test_a_checkpoint_of_stock_fairseq(translation_data, stock_checkpoint, tmp_p
     assert [sum(map(len, part.keep)) for part in plan.stacks.values()] == [9, 12]
 
 
-def test_a_language_model(lm_data, logged, tmp_path):
-    train_lm(lm_data, tmp_path, 2)
-    asked = ("select", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--cpu")
+def test_a_language_model(lm_data, lm_checkpoint, logged, tmp_path):
+    asked = ("select", lm_data, "--path", lm_checkpoint, "--cpu")
     layerdrop(*asked, "--method", "finercut", "--keep", "decoder=9", "-o", tmp_path / "plan.json")
     kept = read_plan(tmp_path / "plan.json").plan.stacks["decoder"]
     assert sum(map(len, kept.keep)) == 9
 
     def evaluate(spec):
         return logged(
-            eval_lm.cli_main, lm_data, "--path", tmp_path / "checkpoint_last.pt", "--user-dir",
+            eval_lm.cli_main, lm_data, "--path", lm_checkpoint, "--user-dir",
             USER_DIR, "--task", "layerdrop_language_modeling", "--cpu", "--gen-subset", "valid", "--tokens-per-sample",
             "32", "--required-batch-size-multiple", "1", "--prune-layers", spec,
         )  # fmt: skip

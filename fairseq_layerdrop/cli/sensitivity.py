@@ -1,0 +1,102 @@
+"""``fairseq-layerdrop sensitivity DATA --path CKPT -o DIR``."""
+
+import importlib.util
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..plan import STACKS, UserError, write_atomically
+from ..reports.sensitivity_picture import picture
+from ..selection import Engine, Processes, ScoreLog, Scorer, loss, tokens
+from ..selection.calibration import data_fingerprint
+from ..selection.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
+from ..version import __version__
+from .data_flags import add_data_arguments, at_least_one, load_data
+
+HELP = "tell what each layer and sub-layer is worth: the loss without it, and that of random sub-networks without it"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--path", metavar="CKPT", required=True, help="checkpoint of the full model")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True,
+        help="folder for sensitivity.json, .png and .svg, and for .scores, from which the same command goes on",
+    )  # fmt: skip
+    parser.add_argument("--stacks", choices=(*STACKS, "both"), default="both", help="where to look (default: both)")
+    parser.add_argument(
+        "--samples", type=int, default=20, metavar="N", help="random half-depth sub-networks a layer (default: 20)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of their draws (default: 1)")
+    add_data_arguments(parser)
+
+
+def run(args) -> None:
+    started = time.perf_counter()
+    output = Path(args.output)
+    processes = Processes()
+    at_least_one(args, "samples")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give a folder's name")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("matplotlib, which draws the picture, isn't installed; pip install 'fairseq-layerdrop[plot]'")
+    loaded, samples = load_data(args)
+    stacks = chosen_stacks(loaded.structure, args.stacks)
+    engine = Engine(loaded.model, loaded.structure, samples, args.memory)
+    count = sum(tokens(sample, loaded.pad) for sample in samples)
+    described = {
+        "metric": "loss", "fingerprint": loaded.fingerprint, "overrides": args.model_overrides,
+        "data": data_fingerprint(samples), "subset": args.gen_subset, "tokens": count,
+        "device": next(loaded.model.parameters()).device.type, "version": __version__,
+    }  # fmt: skip
+    origin = {"checkpoint": Path(args.path).name, **described, "samples": args.samples, "seed": args.seed}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    log = ScoreLog(
+        output / "sensitivity.scores", {**described, "parts (--memory)": engine.parts}, processes, "another DIR"
+    )
+
+    def scorer(sublayers: bool) -> Scorer:
+        return Scorer(engine, sublayers, loss(loaded.model, loaded.criterion), count, log, processes, "loss")
+
+    found = sensitivity(loaded.structure, stacks, scorer, args.samples, args.seed)
+    seconds = time.perf_counter() - started
+    if processes.rank == 0:
+        told = {"format": FORMAT, "version": VERSION, "origin": origin, **found}
+        files = {"json": f"{json.dumps(told, indent=1)}\n".encode(), **picture(told)}
+        for ending, content in files.items():
+            with write_atomically(output / f"sensitivity.{ending}") as file:
+                file.write(content)
+        print(f"loss of the full model: {told['loss']:.4f} bits per token")
+        for stack in stacks:
+            print("\n".join(["", *_table(told, stack)]))
+        ran = f"{engine.evaluations:,.0f} layers and sub-layers run, " if engine.evaluations else ""
+        print(f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} tokens of {args.gen_subset}, ", end="")
+        print(f"{ran}{seconds:.1f} s")
+
+
+def _table(told: Mapping, stack: str) -> Iterator[str]:
+    """The lines of a stack's table, one a layer: what its removals add to the loss, and the sub-networks without it."""
+    increases: dict[str, dict[str, float]] = {}
+    for row in (*told["layers"], *told["sub_layers"]):
+        where, number, *name = row["unit"].split(".")
+        if where == stack:
+            increases.setdefault(number, {})[name[0] if name else "layer"] = row["increase"]
+    names = list(dict.fromkeys(name for row in increases.values() for name in row))
+    halves = {row["unit"]: row for row in told["half_depth"]}
+    yield f"{stack}: increase of the loss without a layer, or a sub-layer of it; loss of sub-networks without it"
+    yield "".join(f"{name:>14}" for name in ("", *names)) + f"   {len(increases) // 2} layers"
+    for number, row in increases.items():
+        cells = [f"{row[name]:>+14.4f}" if name in row else " " * 14 for name in names]
+        half = halves.get(f"{stack}.{number}")
+        yield f"{number:>14}{''.join(cells)}   {_half(half) if half else '-'}"
+    if len(increases) < 2:
+        yield f"the {stack} has fewer than 2 layers, and so no sub-networks of half its depth"
+
+
+def _half(row: Mapping) -> str:
+    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.4f}"
+    scored = len(row["subnetworks"])
+    return f"{row['mean']:.4f}{error} ({'all ' if scored == row['existing'] else ''}{scored})"

@@ -1,0 +1,85 @@
+"""The picture of what layers and sub-layers are worth."""
+
+import io
+import logging
+from collections.abc import Mapping
+
+# Colours of Okabe & Ito (2008), which colour-blind people tell apart.
+_COLOURS = {"layer": "#000000", "self_attn": "#0072B2", "encoder_attn": "#E69F00", "ffn": "#009E73"}
+_HALF_DEPTH = "#D55E00"
+
+
+def picture(told: Mapping) -> dict[str, bytes]:
+    """Draw what ``fairseq-layerdrop sensitivity`` found: a row of two charts a stack.
+
+    On the left what is added to the loss where a layer, or one of its sub-layers, is removed from the full model. On
+    the right, as in Figure 5 of Fan, Grave & Joulin (2020), the mean loss of half-depth sub-networks without a layer,
+    with its standard error. All in bits per token.
+
+    Args:
+        told: the content of a ``sensitivity.json``.
+
+    Returns:
+        the picture as ``png`` and as ``svg``.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    stacks = list(dict.fromkeys(row["unit"].split(".")[0] for row in told["layers"]))
+    files = {}
+    with matplotlib.rc_context({"svg.hashsalt": "sensitivity"}):  # the same picture is the same file
+        figure, charts = pyplot.subplots(
+            len(stacks), 2, figsize=(10, 3.6 * len(stacks)), width_ratios=(3, 2), layout="constrained", squeeze=False
+        )
+        for stack, (left, right) in zip(stacks, charts):
+            _increases(left, told, stack)
+            _half_depth(right, told, stack)
+        origin = told["origin"]
+        figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} tokens of {origin['subset']}")
+        for kind, metadata in (("png", None), ("svg", {"Date": None})):
+            file = io.BytesIO()
+            figure.savefig(file, format=kind, dpi=120, metadata=metadata)
+            files[kind] = file.getvalue()
+        pyplot.close(figure)
+    return files
+
+
+def _increases(chart, told: Mapping, stack: str) -> None:
+    bars: dict[str, dict[int, float]] = {}
+    for row in (*told["layers"], *told["sub_layers"]):
+        where, number, *name = row["unit"].split(".")
+        if where == stack:
+            bars.setdefault(name[0] if name else "layer", {})[int(number)] = row["increase"]
+    width = 0.8 / len(bars)
+    for place, (name, increases) in enumerate(bars.items()):
+        shift = (place - (len(bars) - 1) / 2) * width
+        label = "whole layer" if name == "layer" else name
+        chart.bar(
+            [number + shift for number in increases], increases.values(), width, color=_COLOURS[name], label=label
+        )
+    chart.axhline(0, color="black", linewidth=0.8)
+    chart.set(xlabel=f"{stack} layer", ylabel="increase of the loss\n(bits per token)")
+    chart.set_title(f"removed from the full model (loss {told['loss']:.3f})", fontsize="medium")
+    chart.xaxis.get_major_locator().set_params(integer=True)
+    chart.grid(alpha=0.3, axis="y")
+    chart.legend()
+
+
+def _half_depth(chart, told: Mapping, stack: str) -> None:
+    rows = [row for row in told["half_depth"] if row["unit"].split(".")[0] == stack]
+    if not rows:
+        chart.axis("off")
+        chart.text(0.5, 0.5, f"the {stack} has fewer than 2 layers", ha="center", va="center")
+        return
+    numbers = [int(row["unit"].split(".")[1]) for row in rows]
+    errors = [row["standard_error"] or 0 for row in rows]
+    chart.errorbar(numbers, [row["mean"] for row in rows], errors, color=_HALF_DEPTH, fmt="o-", capsize=3)
+    number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
+    drawn = f"all {number}" if number == existing else f"{number} random"
+    chart.set(xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)")
+    chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers", fontsize="medium")
+    chart.xaxis.get_major_locator().set_params(integer=True)
+    chart.grid(alpha=0.3)

@@ -1,0 +1,121 @@
+"""What each layer and each sub-layer is worth: the loss without it.
+
+Without it alone, and as in Figure 5 of Fan, Grave & Joulin (2020) on average over random sub-networks of half the depth
+that leave it out. The paper shows perplexities there; here all is cross-entropy in bits per target token.
+"""
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+
+from ..plan import Structure, Unit, UserError, format_layers, unit_name, units_of
+from .scoring import Scorer
+
+FORMAT = "fairseq-layerdrop sensitivity"
+VERSION = 1
+
+
+def chosen_stacks(structure: Structure, choice: str) -> tuple[str, ...]:
+    """The stacks that ``--stacks`` means: one by its name, or with ``both`` all that the model has.
+
+    Raises:
+        UserError: the model doesn't have it.
+    """
+    if choice not in ("both", *structure):
+        raise UserError(f"this model has no {choice}, only {' and '.join(structure)}")
+    return tuple(structure) if choice == "both" else (choice,)
+
+
+def half_depth(depth: int, layer: int, samples: int, rng: random.Random) -> list[tuple[int, ...]]:
+    """Random sub-networks of half a stack's depth without one of its layers, none of them twice.
+
+    Args:
+        depth: number of layers of the stack, N.
+        layer: the one to leave out.
+        samples: how many to draw; where no more than these exist, all are taken. More begin with those of fewer.
+        rng: what draws.
+
+    Returns:
+        of each the numbers of the floor(N / 2) layers that it keeps, in ascending order.
+    """
+    others = [number for number in range(depth) if number != layer]
+    kept = depth // 2
+    if math.comb(len(others), kept) <= samples:
+        return list(itertools.combinations(others, kept))
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < samples:
+        drawn[tuple(sorted(rng.sample(others, kept)))] = None
+    return list(drawn)
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Standard error of the mean of n values, s / sqrt(n), where s is their sample standard deviation.
+
+    None of a single value, which has none.
+    """
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def sensitivity(
+    structure: Structure, stacks: Sequence[str], scorer: Callable[[bool], Scorer], samples: int = 20, seed: int = 1
+) -> dict:
+    """Score a model without each layer and sub-layer, and its random half-depth sub-networks.
+
+    Args:
+        structure: the model's stacks, each with its layers.
+        stacks: the stacks to look into. The others stay whole.
+        scorer: a function from whether the units are sub-layers to what scores plans by their loss.
+        samples: number of random sub-networks a layer.
+        seed: of their draws, which are a layer's own: they don't depend on the other layers and stacks.
+
+    Returns:
+        ``loss``, the full model's; ``layers`` and ``sub_layers``, a row each with its ``unit``, the ``loss`` without it
+        and the ``increase`` over the full model's; ``half_depth``, a row a layer with its ``unit``, the ``mean`` loss
+        of the sub-networks without it, its ``standard_error`` (None of a single sub-network), how many such
+        sub-networks there are (``existing``), and those scored (``subnetworks``), each with the ``prune_layers`` that
+        makes it. Where all that exist were scored, the mean is exact, and the error tells of their spread alone. A
+        stack of a single layer has no ``half_depth``.
+    """
+    layers, sublayers = ([unit for unit in units_of(structure, small) if unit[0] in stacks] for small in (False, True))
+    drawn = {}
+    for layer in layers:
+        stack, number, _ = layer
+        depth = len(structure[stack])
+        if depth > 1:
+            drawn[layer] = half_depth(depth, number, samples, random.Random(f"{seed} {stack} {number}"))
+
+    def others(stack: str, kept: Sequence[int]) -> tuple[Unit, ...]:
+        """What a sub-network leaves out."""
+        return tuple(unit for unit in layers if unit[0] == stack and unit[1] not in kept)
+
+    subnetworks = [others(layer[0], kept) for layer, keeps in drawn.items() for kept in keeps]
+    plans = [(), *((layer,) for layer in layers), *subnetworks]  # all in one call, to share their beginnings
+    losses = dict(zip(plans, scorer(False).scores(plans)))
+    plans = [(unit,) for unit in sublayers]
+    losses.update(zip(plans, scorer(True).scores(plans)))
+
+    def row(unit: Unit) -> dict:
+        return {"unit": unit_name(unit), "loss": losses[unit,], "increase": losses[unit,] - losses[()]}
+
+    def half_depth_row(layer: Unit) -> dict:
+        stack, depth = layer[0], len(structure[layer[0]])
+        scored = [losses[others(stack, kept)] for kept in drawn[layer]]
+        return {
+            "unit": unit_name(layer),
+            "mean": statistics.fmean(scored),
+            "standard_error": standard_error(scored),
+            "existing": math.comb(depth - 1, depth // 2),
+            "subnetworks": [
+                {"prune_layers": f"{stack}=keep:{format_layers(kept)}", "loss": score}
+                for kept, score in zip(drawn[layer], scored)
+            ],
+        }
+
+    return {
+        "loss": losses[()],
+        "layers": [row(unit) for unit in layers],
+        "sub_layers": [row(unit) for unit in sublayers],
+        "half_depth": [half_depth_row(layer) for layer in drawn],
+    }
