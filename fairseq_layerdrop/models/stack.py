@@ -80,6 +80,8 @@ def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
 def take_over_attentions(decoder) -> None:
     """Let *decoder* decode step by step as :class:`~fairseq_layerdrop.modules.StepAttention` does."""
     if not getattr(decoder, "cross_self_attention", False):
+        for number in range(len(decoder.layers)):
+            StepAttention.take_over(decoder.layers[number].self_attn, looks_back=True)
         for module in decoder.modules():
             StepAttention.take_over(module)
 

@@ -1,9 +1,12 @@
-"""fairseq's attention with a faster way to decode step by step.
+"""fairseq's attention with a faster way to decode step by step, and to look back on a GPU.
 
 fairseq computes a decoding step with its own matrix products, holds the keys and values of each beam of the encoder's
 states apart, and copies the cache twice a step: once to append to it and once to follow the beams. Here the three
 projections are one product, a sentence's beams share the encoder's keys and values, the cache is copied once a step,
 and PyTorch's fused attention computes the rest.
+
+In a training, fairseq gives the fused attention a mask that hides the positions to come. On a GPU a mask rules out the
+flash kernel; here it is told instead that the attention is causal.
 """
 
 from dataclasses import dataclass
@@ -98,9 +101,18 @@ class StepAttention(MultiheadAttention):
     Everything else is computed as it is there, and so are steps of which this knows nothing: with gradients, while
     dropout is on, with a mask, with more than one query position, with biases of keys. Results equal fairseq's within
     rounding.
+
+    Attributes:
+        step_beam: number of rows that may look at the same sentence.
+        looks_back: whether a mask that this is given is the one that hides the positions to come, as a fairseq decoder
+            gives to its self-attention.
+        causal_on: kinds of device on which a whole text is attended to without that mask. (On a CPU PyTorch is as fast
+            with it, and without it fairseq's results aren't met bit by bit.)
     """
 
     step_beam = 1
+    looks_back = False
+    causal_on = ("cuda",)
 
     def set_beam_size(self, beam_size: int) -> None:
         """Take the number of rows that may look at the same sentence.
@@ -110,16 +122,20 @@ class StepAttention(MultiheadAttention):
         self.step_beam = beam_size
 
     @classmethod
-    def take_over(cls, attention: nn.Module) -> None:
+    def take_over(cls, attention: nn.Module, looks_back: bool = False) -> None:
         """Make one of fairseq's attentions this, in place; one of another class stays what it is."""
         if type(attention) is MultiheadAttention:
             attention.__class__ = cls
+            attention.looks_back = looks_back
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.bias_k is None and not self.add_zero_attn and not self.use_xformers and not self.onnx_trace
 
     def _knows(self, query, key_padding_mask, attn_mask, before_softmax, need_head_weights) -> bool:
-        plain = self.bias_k is None and not self.add_zero_attn and not self.use_xformers and not self.onnx_trace
         drops = self.training or self.dropout_module.apply_during_inference
         return (
-            plain
+            self._is_plain
             and not drops
             and not torch.is_grad_enabled()
             and query.size(0) == 1
@@ -143,6 +159,9 @@ class StepAttention(MultiheadAttention):
         before_softmax=False,
         need_head_weights=False,
     ):
+        asked_for_more = need_weights or before_softmax or need_head_weights
+        if self._may_look_back(query, incremental_state, key_padding_mask, attn_mask) and not asked_for_more:
+            return self._look_back(query), None
         if incremental_state is not None and "prev_key" not in self._get_input_buffer(incremental_state):
             cache = self.get_incremental_state(incremental_state, _KEY)
             if self._knows(query, key_padding_mask, attn_mask, before_softmax, need_head_weights):
@@ -156,6 +175,27 @@ class StepAttention(MultiheadAttention):
             query, key, value, key_padding_mask, incremental_state, need_weights, static_kv, attn_mask, before_softmax,
             need_head_weights,
         )  # fmt: skip
+
+    def _may_look_back(self, query, incremental_state, key_padding_mask, attn_mask) -> bool:
+        return (
+            self.looks_back
+            and query.device.type in self.causal_on
+            and attn_mask is not None
+            and key_padding_mask is None
+            and incremental_state is None
+            and self.self_attention
+            and self._is_plain
+        )
+
+    def _look_back(self, query):
+        """Self-attention of each of T x B x C to itself and to what is before it."""
+        drops = self.training or self.dropout_module.apply_during_inference
+        attended = scaled_dot_product_attention(
+            *(self._heads(projection(query)) for projection in (self.q_proj, self.k_proj, self.v_proj)),
+            dropout_p=self.dropout_module.p if drops else 0.0,
+            is_causal=True,
+        )
+        return self.out_proj(attended.permute(2, 0, 1, 3).reshape(*query.shape[:2], -1))
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
         """S x B x I as B x heads x S x width."""

@@ -11,7 +11,6 @@ OUT.json and OUT.md.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 
 from fairseq_layerdrop.evaluation import read_generation_log
+from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.plan import write_atomically
 
 
@@ -94,7 +94,7 @@ def main() -> None:
         ),
     ]
     settings = {key: value for key, value in vars(args).items() if key in ("beam", "batch_size", "rounds")}
-    about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, **settings}
+    about = {"machine": machine(torch.device("cpu")), "torch": torch.__version__, **settings}
     for suffix, text in ((".json", json.dumps({**about, "rows": rows}, indent=1)), (".md", "\n".join(lines))):
         with write_atomically(f"{args.out}{suffix}") as file:
             file.write(f"{text}\n".encode())

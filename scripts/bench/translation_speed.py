@@ -11,7 +11,6 @@ loading: fairseq-generate's own figure, and the clock around CTranslate2's trans
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import ctranslate2
 import torch
 
 from fairseq_layerdrop.evaluation.bleu import detokenised_bleu
+from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.evaluation.logs import read_generation_log
 from fairseq_layerdrop.plan import write_atomically
 
@@ -90,13 +90,6 @@ class CTranslate2:
         return ["".join(result.hypotheses[0]).replace("▁", " ").strip() for result in results], seconds
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -147,7 +140,7 @@ def main() -> None:
             }
         )
     result = {
-        "machine": processor(),
+        "machine": machine(torch.device("cpu")),
         "threads": args.threads,
         "repeats": args.repeats,
         "beam": BEAM,

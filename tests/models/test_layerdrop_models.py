@@ -202,3 +202,14 @@ class TestLayerDrop:
         cfg.seed = 17
         assert build(cfg).encoder.layers.seed == 17
         assert isinstance(build(cfg), LayerDropTransformerModel)
+
+
+def test_decoders_look_back():
+    """Self-attentions of decoders alone get nothing but the mask of the positions to come."""
+    model = tiny()
+    assert {type(module).__name__ for module in model.encoder.modules() if hasattr(module, "q_proj")} == {
+        "MultiheadAttention"
+    }
+    for number in range(len(model.decoder.layers)):
+        layer = model.decoder.layers[number]
+        assert layer.self_attn.looks_back and not layer.encoder_attn.looks_back

@@ -121,3 +121,59 @@ def test_everything_else_is_computed_by_fairseq():
         torch.testing.assert_close(ours(x, x, x, **given), stock(x, x, x, **given))
     ours(x[:1], x[:1], x[:1], incremental_state={})[0].sum().backward()
     assert ours.q_proj.weight.grad is not None
+
+
+class TestLookingBack:
+    """Without the mask, as on a GPU; here the CPU is told to do so too."""
+
+    @pytest.fixture
+    def both(self, monkeypatch, request):
+        monkeypatch.setattr(StepAttention, "causal_on", ("cpu",))
+        stock, ours = attentions("self_attention", getattr(request, "param", None))
+        ours.looks_back = True
+        return stock.train(), ours.train()
+
+    @staticmethod
+    def outs(both, **given):
+        x = torch.randn(6, BATCH, WIDTH, generator=torch.Generator().manual_seed(3))
+        mask = torch.triu(torch.full((6, 6), float("-inf")), 1)
+        return [attention(x, x, x, attn_mask=mask, need_weights=False, **given)[0] for attention in both]
+
+    @pytest.mark.parametrize("both", [None, [0, 2, 3]], indirect=True)
+    def test_equals_fairseq(self, both):
+        outs = self.outs(both)
+        torch.testing.assert_close(outs[1], outs[0])
+        for out in outs:
+            out.square().sum().backward()
+        for (name, stock), ours in zip(both[0].named_parameters(), both[1].parameters(), strict=True):
+            if name != "k_proj.bias":  # whose gradient is 0 but for rounding
+                error = (ours.grad - stock.grad).abs().max()
+                assert error <= 1e-6 * stock.grad.abs().max() + 1e-6, name
+
+    def test_needs_no_mask_to_look_back(self, both, monkeypatch):
+        """The mask's values aren't read; with a key's padding, or asked for weights, fairseq's own code is."""
+        monkeypatch.setattr(torch, "triu", lambda mask, _: torch.zeros_like(mask))
+        stock, ours = self.outs(both)
+        assert not torch.allclose(ours, stock)
+        for given in ({"key_padding_mask": torch.zeros(BATCH, 6, dtype=torch.bool)}, {"need_head_weights": True}):
+            stock, ours = self.outs(both, **given)
+            torch.testing.assert_close(ours, stock)
+
+    def test_drops_what_fairseq_drops(self, both):
+        """With all attention dropped, the output's bias is left; none is in evaluation."""
+        for attention in both:
+            attention.dropout_module.p = 1.0
+        stock, ours = self.outs(both)
+        bias = both[0].out_proj.bias.expand_as(ours)
+        assert torch.equal(ours, bias) and torch.equal(stock, bias)
+        for attention in both:
+            attention.eval()
+        torch.testing.assert_close(*self.outs(both))
+
+
+def test_a_cpu_computes_as_fairseq_does():
+    """Bit by bit: the mask is left away on a GPU only."""
+    stock, ours = attentions("self_attention")
+    ours.looks_back = True
+    first, second = TestLookingBack.outs((stock, ours))
+    assert torch.equal(first, second)
