@@ -149,8 +149,9 @@ def at(steps: list[tuple[float, int]], kept: int) -> float:
     return float(constant + slope * kept)
 
 
-def spread(a, b, blocks: int = 10) -> tuple[float, float]:
-    """The least and the most ratio of *a* to *b* at 8 kept layers over consecutive blocks of steps."""
+def spread(a, b) -> tuple[float, float]:
+    """The least and the most ratio of *a* to *b* at 8 kept layers over up to ten consecutive blocks of steps."""
+    blocks = max(1, min(10, len(a) // 10))
     size = len(a) // blocks
     parts = [(a[i * size : (i + 1) * size], b[i * size : (i + 1) * size]) for i in range(blocks)]
     ratios = [at(x, KEPT) / at(y, KEPT) for x, y in parts]
