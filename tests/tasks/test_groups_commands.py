@@ -1,9 +1,12 @@
 """fairseq-train with all groups, learned rates and shared layers, and what becomes of its checkpoints."""
 
 import re
+import struct
+from collections import defaultdict
 
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 
 from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import learned_importance, load_checkpoint, pruning_history
@@ -45,16 +48,34 @@ def learned(translation_data, tmp_path_factory):
     return out, said(done)
 
 
+def tensorboard_curves(folder) -> dict[str, list[float]]:
+    """The curves in TensorBoard's files: records of a length, 4 bytes of its checksum, an event, and 4 of its own."""
+    curves = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            for value in Event.FromString(data[12 : 12 + length]).summary.value:
+                curves[value.tag].append(value.simple_value)
+            data = data[16 + length :]
+    return curves
+
+
 class TestGroups:
     def test_rates_in_force_are_logged(self, translation_data, tmp_path):
         """Mean over 6 layers of rate x linear schedule x warm-up: p (7/12) min(1, t/4)."""
-        told = said(train_translation(translation_data, tmp_path, 5, *GROUPS))
+        told = said(
+            train_translation(translation_data, tmp_path, 5, *GROUPS, "--tensorboard-logdir", tmp_path / "curves")
+        )
+        curves = tensorboard_curves(tmp_path / "curves/train_inner")
         for kind, rate in (("layerdrop", 0.5), ("sublayerdrop", 0.2), ("headdrop", 0.3)):
             found = [float(value) for value in re.findall(rf"\| train_inner \|.*\bdecoder_{kind}=?([\d.]+)", told)] or [
                 float(value) for value in re.findall(rf"decoder_{kind}=([\d.]+)", told)
             ]
             assert found[:5] == pytest.approx([rate * 7 / 12 * min(1, t / 4) for t in range(5)], abs=6e-4)
-        assert re.search(r"decoder_skipped=0\.\d", told)
+            assert curves[f"decoder_{kind}"] == pytest.approx(found[:5])
+        skipped = [float(value) for value in re.findall(r"decoder_skipped=([\d.]+)", told)]
+        assert skipped[:5] == pytest.approx(curves["decoder_skipped"]) and 0 < sum(skipped) < len(skipped)
 
     def test_restart_and_two_processes(self, translation_data, tmp_path):
         train_translation(translation_data, tmp_path / "whole", 4, *GROUPS)
