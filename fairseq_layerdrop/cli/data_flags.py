@@ -7,9 +7,13 @@ import warnings
 from collections.abc import Mapping
 
 from fairseq import utils
+from fairseq.dataclass.configs import GenerationConfig
 
 from ..plan import UserError
 from ..selection.calibration import Loaded, batches, load
+from ..selection.generation import SETTINGS
+
+GENERATION = GenerationConfig.__dataclass_fields__
 
 
 def _bytes(text: str) -> int:
@@ -19,14 +23,35 @@ def _bytes(text: str) -> int:
     return int(match[1]) * 1024 ** " KMG".index(match[2] or " ")
 
 
-def add_data_arguments(parser) -> None:
-    """Add the flags that say which data to look at, and how."""
+def _number(text: str) -> float:
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+def add_generation_arguments(parser) -> None:
+    """Add the flags of fairseq's generator that are read here, and how subwords are joined."""
+    parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="as in fairseq-generate")
+    for name in SETTINGS:
+        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
+        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
+
+
+def add_data_arguments(parser, stores: bool = True) -> None:
+    """Add the flags that say which data to look at, and how.
+
+    Args:
+        parser: where to add them.
+        stores: whether the verb stores hidden states.
+    """
     parser.add_argument("data", metavar="DATA", help="binarised data")
     parser.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
     parser.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
-    parser.add_argument("--memory", type=_bytes, default="1G", metavar="SIZE", help="for stored states (default: 1G)")
+    if stores:
+        parser.add_argument(
+            "--memory", type=_bytes, default="1G", metavar="SIZE", help="for stored states (default: 1G)"
+        )
     parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
     parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
     parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
@@ -43,22 +68,37 @@ def at_least_one(args, *names: str) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
 
 
+def be_quiet() -> None:
+    """Let fairseq tell of what goes wrong alone."""
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+
+
+def import_user_dir(path: str | None) -> None:
+    """Import what ``--user-dir`` names.
+
+    Raises:
+        UserError: it can't be imported.
+    """
+    try:
+        utils.import_user_module(argparse.Namespace(user_dir=path))
+    except (ImportError, FileNotFoundError) as error:
+        raise UserError(f"can't import --user-dir {path}: {str(error).splitlines()[0]}") from error
+
+
+def max_tokens(args) -> int | None:
+    """Tokens of a batch at most; None where sentences are counted alone."""
+    return args.max_tokens or (None if args.batch_size else 4000)
+
+
 def load_data(args) -> tuple[Loaded, list[Mapping]]:
     """The model of ``--path``, and the batches of data to look at.
 
     Raises:
         UserError: a flag, the checkpoint or the data are wrong.
     """
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+    be_quiet()
     at_least_one(args, "sentences", "max_tokens", "batch_size")
-    if args.user_dir is not None:
-        try:
-            utils.import_user_module(args)
-        except (ImportError, FileNotFoundError) as error:
-            raise UserError(f"can't import --user-dir {args.user_dir}: {str(error).splitlines()[0]}") from error
+    import_user_dir(args.user_dir)
     loaded = load(args.path, args.data, args.model_overrides, args.cpu)
-    samples = batches(
-        loaded, args.gen_subset, args.max_tokens or (None if args.batch_size else 4000), args.batch_size, args.sentences
-    )
-    return loaded, samples
+    return loaded, batches(loaded, args.gen_subset, max_tokens(args), args.batch_size, args.sentences)

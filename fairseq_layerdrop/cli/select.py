@@ -6,8 +6,6 @@ import re
 import time
 from pathlib import Path
 
-from fairseq.dataclass.configs import GenerationConfig
-
 from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
 from ..selection import (
     DISTANCES,
@@ -28,7 +26,7 @@ from ..selection import (
 from ..selection.calibration import data_fingerprint
 from ..selection.generation import SETTINGS
 from ..version import __version__
-from .data_flags import add_data_arguments, at_least_one, load_data
+from .data_flags import GENERATION, add_data_arguments, add_generation_arguments, at_least_one, load_data
 
 # What only some methods know: option -> those methods.
 OPTIONS = {
@@ -40,7 +38,6 @@ OPTIONS = {
 }
 DEFAULTS = {"protect_share": 0.4, "max_plans": 5000, "beam_width": 8}
 
-GENERATION = GenerationConfig.__dataclass_fields__
 
 HELP = "choose by data which layers or sub-layers to keep, and write a plan or a ladder for --prune-layers"
 GENERATED = ("bleu", "rouge")
@@ -53,10 +50,6 @@ def _keep(text: str) -> dict[str, int]:
     if not found or ",".join(f"{stack}={count}" for stack, count in found.items()) != text:
         raise argparse.ArgumentTypeError(f"'{text}' is not like encoder=6,decoder=3")
     return {stack: int(count) for stack, count in found.items()}
-
-
-def _number(text: str) -> float:
-    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
 
 
 def add_arguments(parser) -> None:
@@ -87,12 +80,7 @@ def add_arguments(parser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--log", metavar="FILE", help="scores, to go on from after a kill (default: OUT.scores)")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="for bleu and rouge")
-    group = parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate")
-    for name in SETTINGS:
-        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
-        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
-        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
+    add_generation_arguments(parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate"))
 
 
 def _metric(args) -> str | None:

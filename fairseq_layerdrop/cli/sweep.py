@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fairseq import utils
-from fairseq.dataclass.configs import GenerationConfig
 from tqdm import tqdm
 
 from ..evaluation import TEXT_METRICS
@@ -26,9 +24,16 @@ from ..selection.point import Measured, measure_point
 from ..surgery import fingerprint, load_checkpoint, structure_of
 from ..tasks import our_task
 from ..version import __version__
+from .data_flags import (
+    add_data_arguments,
+    add_generation_arguments,
+    at_least_one,
+    be_quiet,
+    import_user_dir,
+    max_tokens,
+)
 
 HELP = "measure quality, size, speed and memory of models at each depth, with pictures"
-GENERATION = GenerationConfig.__dataclass_fields__
 
 
 def _depths(text: str) -> tuple[int, ...]:
@@ -43,12 +48,7 @@ def _depths(text: str) -> tuple[int, ...]:
     return tuple(sorted(found, reverse=True))
 
 
-def _number(text: str) -> float:
-    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-
-
 def add_arguments(parser) -> None:
-    parser.add_argument("data", metavar="DATA", help="binarised data")
     parser.add_argument(
         "--path", metavar="[NAME=]CKPT", nargs="+", required=True,
         help="checkpoints of full models, each with a name for the pictures (default: that of its folder)",
@@ -61,23 +61,12 @@ def add_arguments(parser) -> None:
     group.add_argument("--plans", nargs="+", default=[], metavar="FILE", help="plans, and ladders at each depth")
     group = parser.add_argument_group("quality")
     group.add_argument("--metric", choices=("loss", *TEXT_METRICS), default="loss", help="beside loss (default: loss)")
-    group.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
-    group.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
-    group.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="as in fairseq-generate")
     group = parser.add_argument_group("speed")
     group.add_argument("--timed-sentences", type=int, default=100, metavar="N", help="the first N (default: 100)")
     group.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
     group.add_argument("--threads", type=int, metavar="N", help="default: PyTorch's")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
-    parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
-    parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
-    parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
-    group = parser.add_argument_group("generation, as in fairseq-generate")
-    for name in SETTINGS:
-        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
-        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
-        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
+    add_data_arguments(parser, stores=False)
+    add_generation_arguments(parser.add_argument_group("generation, as in fairseq-generate"))
 
 
 @dataclass(frozen=True)
@@ -153,25 +142,10 @@ def _of_file(file: str) -> Iterator[str]:
         yield f"{prefix}drop:{count}@{file}"
 
 
-def _check(args) -> None:
-    for name in ("sentences", "timed_sentences", "repeats", "threads", "max_tokens", "batch_size"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    if args.user_dir is not None:
-        try:
-            utils.import_user_module(args)
-        except (ImportError, FileNotFoundError) as error:
-            raise UserError(f"can't import --user-dir {args.user_dir}: {str(error).splitlines()[0]}") from error
-
-
 def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Measured) -> dict | str:
     """In a process of its own; a user's mistake comes back as its line."""
-    import logging
-    import warnings
-
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
-    utils.import_user_module(argparse.Namespace(user_dir=user_dir))
+    be_quiet()
+    import_user_dir(user_dir)
     try:
         return measure_point(path, prune_layers, how)
     except SystemExit as error:
@@ -179,9 +153,9 @@ def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Mea
 
 
 def run(args) -> None:
-    _check(args)
+    at_least_one(args, "sentences", "timed_sentences", "repeats", "threads", "max_tokens", "batch_size")
+    import_user_dir(args.user_dir)
     generates = args.metric != "loss"
-    max_tokens = args.max_tokens or (None if args.batch_size else 4000)
     threads = args.threads or torch.get_num_threads()
     models = [_model(given) for given in args.path]
     names = [model.name for model in models]
@@ -194,7 +168,7 @@ def run(args) -> None:
         raise UserError(f"--metric {args.metric} is for models that translate; of a language model, take loss")
     generation = {name: getattr(args, name) for name in SETTINGS} if translates == {True} else {}
     how = Measured(
-        args.data, args.gen_subset, args.sentences, max_tokens, args.batch_size, args.metric, generation,
+        args.data, args.gen_subset, args.sentences, max_tokens(args), args.batch_size, args.metric, generation,
         args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
