@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import math
 import os
@@ -16,7 +15,8 @@ from tqdm import tqdm
 from ..models.settings import drop_rates
 from ..modules import keep_rates
 from ..plan import STACKS, UserError, unit_name, units_of, write_atomically
-from ..reports.mixture_picture import draw
+from ..reports.drawing import pyplot, save
+from ..reports.mixture_picture import draw_mixture
 from ..selection import tokens
 from ..selection.calibration import Loaded, data_fingerprint
 from ..selection.mixture import (
@@ -232,19 +232,13 @@ def run(args) -> None:
     result = output / "mixture.json"
     if result.exists() and not args.force:
         raise UserError(f"{result} exists; give another folder, or --force to replace it")
+    pyplot()  # tell of a missing matplotlib before hours of work
     measured, every = [], []
     for number, (path, name) in enumerate(zip(args.path, names)):
         told, parts = _measure(args, path, name, output / "parts" / str(number))
         measured.append(told)
         every.append(parts)
-    written = [result]
-    if importlib.util.find_spec("matplotlib") is None:
-        print("no picture: matplotlib is not installed")
-    else:
-        for kind in ("png", "svg"):
-            written.append(output / f"mixture.{kind}")
-            with write_atomically(written[-1]) as file:
-                draw(measured, file, kind)
+    written = [result, *save({"mixture": draw_mixture(measured)}, output)]
     with write_atomically(result) as file:  # last: where it is there, all is done
         file.write(json.dumps({"format": FORMAT, "version": 1, "models": measured}, indent=1).encode() + b"\n")
     if not args.keep_parts:

@@ -1,13 +1,13 @@
 """``fairseq-layerdrop sensitivity DATA --path CKPT -o DIR``."""
 
-import importlib.util
 import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..plan import STACKS, UserError, write_atomically
-from ..reports.sensitivity_picture import picture
+from ..reports.drawing import pyplot, save
+from ..reports.sensitivity_picture import draw_sensitivity
 from ..selection import Engine, Processes, ScoreLog, Scorer, loss, tokens
 from ..selection.calibration import data_fingerprint
 from ..selection.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
@@ -38,8 +38,7 @@ def run(args) -> None:
     at_least_one(args, "samples")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give a folder's name")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("matplotlib, which draws the picture, isn't installed; pip install 'fairseq-layerdrop[plot]'")
+    pyplot()  # tell of a missing matplotlib before hours of work
     loaded, samples = load_data(args)
     stacks = chosen_stacks(loaded.structure, args.stacks)
     engine = Engine(loaded.model, loaded.structure, samples, args.memory)
@@ -65,10 +64,9 @@ def run(args) -> None:
     seconds = time.perf_counter() - started
     if processes.rank == 0:
         told = {"format": FORMAT, "version": VERSION, "origin": origin, **found}
-        files = {"json": f"{json.dumps(told, indent=1)}\n".encode(), **picture(told)}
-        for ending, content in files.items():
-            with write_atomically(output / f"sensitivity.{ending}") as file:
-                file.write(content)
+        with write_atomically(output / "sensitivity.json") as file:
+            file.write(f"{json.dumps(told, indent=1)}\n".encode())
+        save({"sensitivity": draw_sensitivity(told)}, output)
         print(f"loss of the full model: {told['loss']:.4f} bits per token")
         for stack in stacks:
             print("\n".join(["", *_table(told, stack)]))

@@ -17,8 +17,9 @@ from ..evaluation import TEXT_METRICS
 from ..evaluation.cost import machine
 from ..plan import LADDER_FORMAT, RULES, STACKS, UserError, parse, read_format, read_ladder
 from ..reports.choice import COSTS
-from ..reports.pictures import draw_all, save
+from ..reports.drawing import pyplot, save
 from ..reports.points import Point, SweepFile, read_sweep
+from ..reports.sweep_pictures import draw_all
 from ..selection.generation import SETTINGS
 from ..selection.point import Measured, measure_point
 from ..surgery import fingerprint, load_checkpoint, structure_of
@@ -155,6 +156,7 @@ def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Mea
 def run(args) -> None:
     at_least_one(args, "sentences", "timed_sentences", "repeats", "threads", "max_tokens", "batch_size")
     import_user_dir(args.user_dir)
+    pyplot()  # tell of a missing matplotlib before hours of work
     generates = args.metric != "loss"
     threads = args.threads or torch.get_num_threads()
     models = [_model(given) for given in args.path]

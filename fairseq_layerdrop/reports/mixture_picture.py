@@ -1,46 +1,37 @@
 """The picture of a mixture over sub-networks: code lengths and regret over the text, and the weight of the ball."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
 
-# Colours of Okabe and Ito (2008), which people of any colour vision tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from .drawing import BLACK, BLUE, COLOURS, GREEN, ORANGE, PINK, RED, pyplot
+
 CURVES = {
-    "full": ("full network", "-", "#000000"),
-    "best": ("best sub-network in hindsight", "-", "#009E73"),
-    "static": ("static average", "--", "#E69F00"),
-    "map": ("MAP sub-network", "-.", "#CC79A7"),
-    "mixture": ("Bayes mixture", "-", "#0072B2"),
-    "bound": ("bound on the mixture", ":", "#D55E00"),
+    "full": ("full network", "-", BLACK),
+    "best": ("best sub-network in hindsight", "-", GREEN),
+    "static": ("static average", "--", ORANGE),
+    "map": ("MAP sub-network", "-.", PINK),
+    "mixture": ("Bayes mixture", "-", BLUE),
+    "bound": ("bound on the mixture", ":", RED),
 }
 
 
-def draw(models: Sequence[Mapping], file: BinaryIO, kind: str) -> None:
+def draw_mixture(models: Sequence[Mapping]):
     """Draw code lengths and regret of each model in a column of its own, and the weights W(epsilon) of all in the last.
 
     Args:
         models: the entries ``models`` of a ``mixture.json``.
-        file: where the picture goes.
-        kind: ``png`` or ``svg``; the same models give the same bytes.
+
+    Returns:
+        matplotlib's figure.
     """
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.hashsalt": "mixture"}):
-        rows = [[*(f"{what} {number}" for number in range(len(models))), "ball"] for what in ("codes", "regret")]
-        figure, panels = pyplot.subplot_mosaic(
-            rows, figsize=(5 * len(rows[0]), 6), height_ratios=(2, 1), layout="constrained"
-        )
-        for number, model in enumerate(models):
-            _draw_code_lengths(model, panels[f"codes {number}"])
-            _draw_regret(model, panels[f"regret {number}"])
-        _draw_weights(models, panels["ball"])
-        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
-        pyplot.close(figure)
+    rows = [[*(f"{what} {number}" for number in range(len(models))), "ball"] for what in ("codes", "regret")]
+    figure, panels = pyplot().subplot_mosaic(
+        rows, figsize=(5 * len(rows[0]), 6), height_ratios=(2, 1), layout="constrained"
+    )
+    for number, model in enumerate(models):
+        _draw_code_lengths(model, panels[f"codes {number}"])
+        _draw_regret(model, panels[f"regret {number}"])
+    _draw_weights(models, panels["ball"])
+    return figure
 
 
 def _draw_code_lengths(model: Mapping, panel) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from string import Template
 
 from .choice import COSTS, commands
-from .pictures import COLOURS, close, draw_all, encoded, score_label
+from .drawing import COLOURS, close, encoded
 from .points import LOWER_IS_BETTER, Point, Sweep
+from .sweep_pictures import draw_all, score_label
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _CAPTIONS = {

@@ -1,15 +1,13 @@
 """The picture of what layers and sub-layers are worth."""
 
-import io
-import logging
 from collections.abc import Mapping
 
-# Colours of Okabe & Ito (2008), which colour-blind people tell apart.
-_COLOURS = {"layer": "#000000", "self_attn": "#0072B2", "encoder_attn": "#E69F00", "ffn": "#009E73"}
-_HALF_DEPTH = "#D55E00"
+from .drawing import BLACK, BLUE, GREEN, ORANGE, RED, pyplot
+
+_COLOURS = {"layer": BLACK, "self_attn": BLUE, "encoder_attn": ORANGE, "ffn": GREEN}
 
 
-def picture(told: Mapping) -> dict[str, bytes]:
+def draw_sensitivity(told: Mapping):
     """Draw what ``fairseq-layerdrop sensitivity`` found: a row of two charts a stack.
 
     On the left what is added to the loss where a layer, or one of its sub-layers, is removed from the full model. On
@@ -20,31 +18,18 @@ def picture(told: Mapping) -> dict[str, bytes]:
         told: the content of a ``sensitivity.json``.
 
     Returns:
-        the picture as ``png`` and as ``svg``.
+        matplotlib's figure.
     """
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     stacks = list(dict.fromkeys(row["unit"].split(".")[0] for row in told["layers"]))
-    files = {}
-    with matplotlib.rc_context({"svg.hashsalt": "sensitivity"}):  # the same picture is the same file
-        figure, charts = pyplot.subplots(
-            len(stacks), 2, figsize=(10, 3.6 * len(stacks)), width_ratios=(3, 2), layout="constrained", squeeze=False
-        )
-        for stack, (left, right) in zip(stacks, charts):
-            _increases(left, told, stack)
-            _half_depth(right, told, stack)
-        origin = told["origin"]
-        figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} tokens of {origin['subset']}")
-        for kind, metadata in (("png", None), ("svg", {"Date": None})):
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, dpi=120, metadata=metadata)
-            files[kind] = file.getvalue()
-        pyplot.close(figure)
-    return files
+    figure, charts = pyplot().subplots(
+        len(stacks), 2, figsize=(10, 3.6 * len(stacks)), width_ratios=(3, 2), layout="constrained", squeeze=False
+    )
+    for stack, (left, right) in zip(stacks, charts):
+        _increases(left, told, stack)
+        _half_depth(right, told, stack)
+    origin = told["origin"]
+    figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} tokens of {origin['subset']}")
+    return figure
 
 
 def _increases(chart, told: Mapping, stack: str) -> None:
@@ -76,7 +61,7 @@ def _half_depth(chart, told: Mapping, stack: str) -> None:
         return
     numbers = [int(row["unit"].split(".")[1]) for row in rows]
     errors = [row["standard_error"] or 0 for row in rows]
-    chart.errorbar(numbers, [row["mean"] for row in rows], errors, color=_HALF_DEPTH, fmt="o-", capsize=3)
+    chart.errorbar(numbers, [row["mean"] for row in rows], errors, color=RED, fmt="o-", capsize=3)
     number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
     drawn = f"all {number}" if number == existing else f"{number} random"
     chart.set(xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)")

@@ -9,8 +9,9 @@ import subprocess
 import pytest
 
 from fairseq_layerdrop.reports.choice import COSTS, Bounds, best, commands
+from fairseq_layerdrop.reports.drawing import encoded
 from fairseq_layerdrop.reports.page import page
-from fairseq_layerdrop.reports.pictures import draw_all, draw_grid, encoded
+from fairseq_layerdrop.reports.sweep_pictures import draw_all, draw_grid
 from tests.reports.sweeps import TWO_MODELS, point, sweep
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")), None)

@@ -2,7 +2,13 @@
 
 import re
 
-from fairseq_layerdrop.reports.sensitivity_picture import picture
+from fairseq_layerdrop.reports.drawing import encoded
+from fairseq_layerdrop.reports.sensitivity_picture import draw_sensitivity
+
+
+def picture(content):
+    figure = draw_sensitivity(content)
+    return {kind: encoded(figure, kind) for kind in ("png", "svg")}
 
 
 def told(depths):

@@ -1,29 +1,13 @@
 """Pictures of a sweep, as matplotlib's figures."""
 
-import io
 import itertools
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..plan import write_atomically
 from .choice import COSTS, pareto
+from .drawing import COLOURS, pyplot
 from .points import LOWER_IS_BETTER, Point, Sweep, better
 
-# Okabe & Ito (2008): distinct for colour-blind eyes too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dv<>"
-
-
-def _pyplot():
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to tell everything
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "fairseq-layerdrop"  # the same picture is the same file
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def _by_model(points: Sequence[Point]):
@@ -67,8 +51,8 @@ def draw_depths(sweep: Sweep):
 
     Where a model was measured in several ways at one number of layers, the curve is of the best; all are shown.
     """
-    metric, pyplot = _shown(sweep.metric), _pyplot()
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    metric = _shown(sweep.metric)
+    figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name, points, colour, marker in _by_model(sweep.points):
         curve = best_by_depth(points, metric)
         xs, ys = [point.layers for point in curve], [point.quality[metric] for point in curve]
@@ -104,8 +88,7 @@ def draw_grid(sweep: Sweep):
     found, metric = grids(sweep), _shown(sweep.metric)
     if not found:
         return None
-    pyplot = _pyplot()
-    figure, (row,) = pyplot.subplots(
+    figure, (row,) = pyplot().subplots(
         1, len(found), figsize=(0.8 + 4.2 * len(found), 3.8), squeeze=False, layout="constrained", sharey=True
     )
     values = [point.quality[metric] for cells in found.values() for point in cells.values()]
@@ -128,8 +111,8 @@ def draw_grid(sweep: Sweep):
 
 def draw_pareto(sweep: Sweep, cost: str = "latency"):
     """The score over a cost, all points, with each model's Pareto front as a line."""
-    metric, pyplot = _shown(sweep.metric), _pyplot()
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    metric = _shown(sweep.metric)
+    figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name, points, colour, marker in _by_model(sweep.points):
         front = pareto(points, cost)
         costs = [COSTS[cost].of(point) for point in points]
@@ -151,26 +134,3 @@ def draw_all(sweep: Sweep) -> dict:
     """All figures by name: ``depths``, ``pareto``, and ``grid`` where there is one."""
     figures = {"depths": draw_depths(sweep), "pareto": draw_pareto(sweep), "grid": draw_grid(sweep)}
     return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def encoded(figure, kind: str) -> bytes:
-    """A figure as ``png`` or ``svg``; the same figure gives the same bytes."""
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-    return file.getvalue()
-
-
-def save(figures, folder) -> list[Path]:
-    """Write figures as NAME.png and NAME.svg, and close them."""
-    paths = [Path(folder) / f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
-    for path in paths:
-        with write_atomically(path) as file:
-            file.write(encoded(figures[path.stem], path.suffix[1:]))
-    close(figures)
-    return paths
-
-
-def close(figures) -> None:
-    """Free what figures hold."""
-    for figure in figures.values():
-        _pyplot().close(figure)
