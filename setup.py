@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "ctranslate2": ["ctranslate2>=4.8"],
+        "glue": ["scikit-learn", "scipy"],
         "plot": ["matplotlib"],
         "quickstart": ["matplotlib", "num2words"],
         "tensorboard": ["tensorboardX"],
@@ -42,6 +43,8 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "scikit-learn",
+            "scipy",
             "tensorboardX",
         ],
     },
