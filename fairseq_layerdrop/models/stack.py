@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..modules import LayerDropModuleList, LayerImportance, StepAttention
+from ..modules import LayerDropModuleList, LayerImportance, StepAttention, StepLayer
 from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers
 from .settings import drop_rates, drop_schedule
@@ -78,9 +78,10 @@ def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
 
 
 def take_over_attentions(decoder) -> None:
-    """Let *decoder* decode step by step as :class:`~fairseq_layerdrop.modules.StepAttention` does."""
+    """Let *decoder* decode step by step as :class:`~fairseq_layerdrop.modules.StepLayer` does."""
     if not getattr(decoder, "cross_self_attention", False):
         for number in range(len(decoder.layers)):
+            StepLayer.take_over(decoder.layers[number])
             StepAttention.take_over(decoder.layers[number].self_attn, looks_back=True)
         for module in decoder.modules():
             StepAttention.take_over(module)

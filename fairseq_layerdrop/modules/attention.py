@@ -48,7 +48,7 @@ class SelfCache:
     def empty(cls, rows: int, projections) -> "SelfCache":
         """A cache of no position yet, for *rows* rows and the given linear modules, those of queries first."""
         weight, bias = _joined(projections)
-        return cls(weight, bias, weight.new_empty(_ROOM, rows, weight.size(0) - projections[0].out_features))
+        return cls(weight, bias, weight.new_empty(_ROOM, rows, weight.size(0) - projections[0].weight.size(0)))
 
     @property
     def past(self) -> torch.Tensor:
@@ -63,11 +63,15 @@ class SelfCache:
         self.length += 1
 
     def reorder(self, new_order: torch.Tensor) -> None:
-        """Let row i become row new_order[i]."""
-        room = _ROOM * (self.length // _ROOM + 1)
-        moved = self.kv.new_empty(room, new_order.numel(), self.kv.size(2))
-        torch.index_select(self.past, 1, new_order, out=moved[: self.length])
-        self.kv = moved
+        """Let row i become row new_order[i]; then there is room for one position more.
+
+        PyTorch copies whole rows of a matrix in parallel, but not rows along a later dimension. The room is a copy of
+        the last position.
+        """
+        _, rows, width = self.kv.shape
+        positions = torch.arange(self.length + 1, device=new_order.device).clamp_(max=self.length - 1)
+        chosen = (positions[:, None] * rows + new_order).flatten()
+        self.kv = self.kv.view(-1, width).index_select(0, chosen).view(self.length + 1, -1, width)
 
 
 @dataclass
@@ -132,18 +136,16 @@ class StepAttention(MultiheadAttention):
     def _is_plain(self) -> bool:
         return self.bias_k is None and not self.add_zero_attn and not self.use_xformers and not self.onnx_trace
 
-    def _knows(self, query, key_padding_mask, attn_mask, before_softmax, need_head_weights) -> bool:
-        drops = self.training or self.dropout_module.apply_during_inference
+    def knows_step(self, query, incremental_state) -> bool:
+        """Whether a step for *query*, 1 x B x C, can be computed here: not while training, nor after fairseq's own."""
         return (
-            self._is_plain
-            and not drops
+            query.size(0) == 1
             and not torch.is_grad_enabled()
-            and query.size(0) == 1
-            and attn_mask is None
-            and not before_softmax
-            and not need_head_weights
-            and (self.encoder_decoder_attention or key_padding_mask is None)
+            and not self.training
+            and not self.dropout_module.apply_during_inference
+            and self._is_plain
             and self.self_attention != self.encoder_decoder_attention
+            and "prev_key" not in self._get_input_buffer(incremental_state)
         )
 
     def forward(
@@ -162,15 +164,13 @@ class StepAttention(MultiheadAttention):
         asked_for_more = need_weights or before_softmax or need_head_weights
         if self._may_look_back(query, incremental_state, key_padding_mask, attn_mask) and not asked_for_more:
             return self._look_back(query), None
-        if incremental_state is not None and "prev_key" not in self._get_input_buffer(incremental_state):
-            cache = self.get_incremental_state(incremental_state, _KEY)
-            if self._knows(query, key_padding_mask, attn_mask, before_softmax, need_head_weights):
-                if self.self_attention and not need_weights:
-                    return self._step(query, cache, incremental_state), None
+        if incremental_state is not None:
+            if attn_mask is None and not before_softmax and self.knows_step(query, incremental_state):
+                if self.self_attention and key_padding_mask is None and not asked_for_more:
+                    return self.step(query, incremental_state), None
                 if self.encoder_decoder_attention and static_kv:
-                    return self._look(query, key, key_padding_mask, cache, incremental_state, need_weights)
-            if cache is not None:
-                self._hand_over(cache, incremental_state)
+                    return self.look(query, key, key_padding_mask, incremental_state, need_weights, need_head_weights)
+            self._hand_over(incremental_state)
         return super().forward(
             query, key, value, key_padding_mask, incremental_state, need_weights, static_kv, attn_mask, before_softmax,
             need_head_weights,
@@ -201,9 +201,10 @@ class StepAttention(MultiheadAttention):
         """S x B x I as B x heads x S x width."""
         return states.view(*states.shape[:2], self.num_heads, self.head_dim).permute(1, 2, 0, 3)
 
-    def _step(self, query, cache: SelfCache | None, incremental_state):
+    def step(self, query, incremental_state):
         """Self-attention of one more position, 1 x B x C."""
         inner, rows = self.num_heads * self.head_dim, query.size(1)
+        cache = self.get_incremental_state(incremental_state, _KEY)
         if cache is None:
             cache = SelfCache.empty(rows, (self.q_proj, self.k_proj, self.v_proj))
             self.set_incremental_state(incremental_state, _KEY, cache)
@@ -216,9 +217,14 @@ class StepAttention(MultiheadAttention):
         )
         return self.out_proj(attended.reshape(1, rows, inner))
 
-    def _look(self, query, key, key_padding_mask, cache: EncoderCache | None, incremental_state, need_weights):
-        """Attention of one position, 1 x B x C, to the encoder's states."""
+    def look(self, query, key, key_padding_mask, incremental_state, need_weights, need_head_weights):
+        """Attention of one position, 1 x B x C, to the encoder's states, S x B x C.
+
+        Returns:
+            1 x B x C, and where asked for the weights: mean over heads B x 1 x S, or each head's, heads x B x 1 x S.
+        """
         rows, width = query.size(1), self.head_dim
+        cache = self.get_incremental_state(incremental_state, _KEY)
         if cache is None:
             beam = self.step_beam if shared_rows(key, self.step_beam) else 1
             keys, values = self._heads(self.k_proj(key[:, ::beam])), self._heads(self.v_proj(key[:, ::beam]))
@@ -235,8 +241,10 @@ class StepAttention(MultiheadAttention):
         weights = torch.softmax(weights, dim=-1)
         attended = torch.bmm(weights.view(-1, cache.beam, length), cache.values.view(-1, length, width))
         attended = attended.view(sentences, self.num_heads, cache.beam, width).transpose(1, 2).reshape(1, rows, -1)
-        averaged = weights.mean(1).view(rows, 1, -1) if need_weights else None
-        return self.out_proj(attended), averaged
+        out = self.out_proj(attended)
+        if need_head_weights:
+            return out, weights.transpose(0, 1).reshape(self.num_heads, rows, 1, length)
+        return out, weights.mean(1).view(rows, 1, length) if need_weights else None
 
     def reorder_incremental_state(self, incremental_state, new_order):
         """Follow the beams: row i of what is cached becomes row new_order[i]."""
@@ -252,8 +260,11 @@ class StepAttention(MultiheadAttention):
         cache.reorder(new_order)
         return incremental_state
 
-    def _hand_over(self, cache: SelfCache | EncoderCache, incremental_state) -> None:
+    def _hand_over(self, incremental_state) -> None:
         """Let fairseq's own code go on with what is cached."""
+        cache = self.get_incremental_state(incremental_state, _KEY)
+        if cache is None:
+            return
         padding = None
         if isinstance(cache, SelfCache):
             keys, values = map(self._heads, cache.past.chunk(2, dim=-1))
