@@ -50,7 +50,7 @@ class Loaded:
 
     @property
     def target(self) -> str:
-        """What the loss is told by."""
+        """What the loss is the mean over, in a word."""
         return "label" if self.classifies else "token"
 
 
