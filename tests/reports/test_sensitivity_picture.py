@@ -45,6 +45,13 @@ def test_labels():
     assert "encoder layer" not in shown
 
 
+def test_a_classifiers_loss_is_by_label():
+    found = told({"encoder": 2})
+    found["origin"]["target"] = "label"
+    shown = texts(picture(found)["svg"])
+    assert "best.pt, 1,234 labels of valid" in shown and "(bits per label)" in shown
+
+
 def test_a_stack_of_one_layer_has_no_sub_networks():
     shown = texts(picture(told({"encoder": 1, "decoder": 2}))["svg"])
     assert "the encoder has fewer than 2 layers" in shown and "encoder layer left out" not in shown
