@@ -2,7 +2,6 @@
 
 from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
 from torch import nn
-from torch.nn.functional import linear
 
 from .attention import StepAttention
 
@@ -11,8 +10,8 @@ class StepLayer(TransformerDecoderLayerBase):
     """fairseq's decoder layer, in which a step of incremental decoding goes straight from product to product.
 
     The products of a step are small, so that what happens between them counts. Everything else is computed as it is
-    there, and so are layers of which this knows nothing: without one of the sub-layers, or with fairseq's NormFormer
-    options.
+    there, and so are layers of which this knows nothing: without an attention, or with fairseq's NormFormer options; and
+    those whose attentions have hooks.
     """
 
     @classmethod
@@ -31,8 +30,8 @@ class StepLayer(TransformerDecoderLayerBase):
             and not self.onnx_trace
             and not self.dropout_module.apply_during_inference
             and not self.activation_dropout_module.apply_during_inference
-            and type(self.fc1) is type(self.fc2) is nn.Linear
             and all(type(attention) is StepAttention for attention in attentions)
+            and not any(attention._forward_hooks or attention._forward_pre_hooks for attention in attentions)
             and all(attention.knows_step(x, incremental_state) for attention in attentions)
         )
 
@@ -75,6 +74,5 @@ class StepLayer(TransformerDecoderLayerBase):
             )  # fmt: skip
             x = x + y if before else norm(x + y)
         norm = self.final_layer_norm
-        y = self.activation_fn(linear(norm(x) if before else x, self.fc1.weight, self.fc1.bias))
-        y = linear(y, self.fc2.weight, self.fc2.bias)
+        y = self.fc2(self.activation_fn(self.fc1(norm(x) if before else x)))
         return x + y if before else norm(x + y), attn, None

@@ -84,7 +84,7 @@ def test_of_a_language_model():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"without": [name]} for name in ("self_attn", "encoder_attn", "ffn")]
+    [{"without": [name]} for name in ("self_attn", "encoder_attn")]
     + [{"scale_heads": True}, {"scale_attn": True}, {"scale_fc": True}, {"scale_resids": True}],
 )
 @torch.no_grad()
@@ -93,6 +93,26 @@ def test_other_layers_are_computed_by_fairseq(settings):
     for (expected, _), (found, _) in decode((stock, ours)):
         torch.testing.assert_close(found, expected)
     assert not steps
+
+
+@torch.no_grad()
+def test_without_feed_forward():
+    stock, ours, steps = layers(without=["ffn"])
+    for (expected, _), (found, _) in decode((stock, ours)):
+        torch.testing.assert_close(found, expected)
+    assert len(steps) == 6
+
+
+@pytest.mark.parametrize("name", ["self_attn", "encoder_attn", "fc1", "fc2", "final_layer_norm"])
+@torch.no_grad()
+def test_hooks_are_called(name):
+    stock, ours, _ = layers()
+    for layer in (stock, ours):
+        getattr(layer, name).register_forward_hook(
+            lambda module, inputs, out: (out[0] * 2, None) if isinstance(out, tuple) else out * 2
+        )
+    for (expected, _), (found, _) in decode((stock, ours)):
+        torch.testing.assert_close(found, expected)
 
 
 def test_other_passes_are_computed_by_fairseq():
