@@ -10,8 +10,8 @@ class StepLayer(TransformerDecoderLayerBase):
     """fairseq's decoder layer, in which a step of incremental decoding goes straight from product to product.
 
     The products of a step are small, so that what happens between them counts. Everything else is computed as it is
-    there, and so are layers of which this knows nothing: without an attention, or with fairseq's NormFormer options; and
-    those whose attentions have hooks.
+    there, and so are layers of which this knows nothing: without an attention, with fairseq's NormFormer options, or
+    with hooks on their attentions.
     """
 
     @classmethod
