@@ -58,7 +58,16 @@ def test_wikitext2_table_is_what_was_measured():
         assert f"{row['scores']['perplexity by word']:.1f}" in line.split("|")[3 if row["model"] == "layerdrop" else 4]
 
 
-@pytest.mark.parametrize("name", ["multi30k/selection", "wikitext2/selection", "selection_speed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "multi30k/selection",
+        "wikitext2/selection",
+        "selection_speed",
+        "wikitext2/what_to_drop",
+        "wikitext2/training_speed",
+    ],
+)
 def test_table_is_what_a_script_wrote(name):
     assert (ROOT / f"configs/{name}.md").read_text().strip() in README
 
