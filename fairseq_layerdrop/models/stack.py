@@ -81,7 +81,7 @@ def take_over_attentions(decoder) -> None:
     if not getattr(decoder, "cross_self_attention", False):
         for number in range(len(decoder.layers)):
             StepLayer.take_over(decoder.layers[number])
-            StepAttention.take_over(decoder.layers[number].self_attn, looks_back=True)
+            StepAttention.take_over(getattr(decoder.layers[number], "self_attn", None), looks_back=True)
         for module in decoder.modules():
             StepAttention.take_over(module)
 

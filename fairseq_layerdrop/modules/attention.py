@@ -102,9 +102,9 @@ def shared_rows(states: torch.Tensor, beam: int) -> bool:
 class StepAttention(MultiheadAttention):
     """fairseq's :class:`~fairseq.modules.MultiheadAttention`, with a faster step of incremental decoding.
 
-    Everything else is computed as it is there, and so are steps of which this knows nothing: with gradients, while
-    dropout is on, with a mask, with more than one query position, with biases of keys. Results equal fairseq's within
-    rounding.
+    Everything else is computed as it is there but for a decoder's training on a GPU, and so are steps of which this
+    knows nothing: with gradients, while dropout is on, with a mask, with more than one query position, with biases of
+    keys. Results equal fairseq's within rounding.
 
     Attributes:
         step_beam: number of rows that may look at the same sentence.
@@ -179,20 +179,21 @@ class StepAttention(MultiheadAttention):
     def _may_look_back(self, query, incremental_state, key_padding_mask, attn_mask) -> bool:
         return (
             self.looks_back
+            and self.training
             and query.device.type in self.causal_on
             and attn_mask is not None
             and key_padding_mask is None
             and incremental_state is None
             and self.self_attention
             and self._is_plain
+            and not self.q_proj._forward_pre_hooks  # fairseq's quantization noise changes weights when called
         )
 
     def _look_back(self, query):
         """Self-attention of each of T x B x C to itself and to what is before it."""
-        drops = self.training or self.dropout_module.apply_during_inference
         attended = scaled_dot_product_attention(
             *(self._heads(projection(query)) for projection in (self.q_proj, self.k_proj, self.v_proj)),
-            dropout_p=self.dropout_module.p if drops else 0.0,
+            dropout_p=self.dropout_module.p,
             is_causal=True,
         )
         return self.out_proj(attended.permute(2, 0, 1, 3).reshape(*query.shape[:2], -1))
