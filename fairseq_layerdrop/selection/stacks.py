@@ -21,6 +21,8 @@ from ..surgery import stacks_of
 class _StandIn(nn.Module):
     """Called as the layers of a stack are; notes the call, and returns *hidden*, or what came in."""
 
+    load_to_BT = False  # noqa: N815 - fairseq 0.12.2 asks the first layer whether it has a fast path
+
     def __init__(self, stack: str, hidden: torch.Tensor | None = None):
         super().__init__()
         self.stack = stack
