@@ -76,7 +76,10 @@ def run(args) -> None:
         for stack in stacks:
             print("\n".join(["", *_table(told, stack)]))
         ran = f"{engine.evaluations:,.0f} layers and sub-layers run, " if engine.evaluations else ""
-        print(f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} {loaded.target}s of {args.gen_subset}, ", end="")
+        print(
+            f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} {loaded.target}s of {args.gen_subset}, ",
+            end="",
+        )
         print(f"{ran}{seconds:.1f} s")
 
 

@@ -20,7 +20,12 @@ from .settings import EncoderDropSettings, with_settings
 from .stack import check_settings, make_droppable, remove_fast_path
 
 # Settings of fairseq's AdaPruning, with what turns each off. It walks over the layers outside of any pass.
-_ADAPRUNING = {"mha_reg_scale_factor": 0, "ffn_reg_scale_factor": 0, "mha_heads_to_keep": -1, "ffn_blocks_to_remove": -1}
+_ADAPRUNING = {
+    "mha_reg_scale_factor": 0,
+    "ffn_reg_scale_factor": 0,
+    "mha_heads_to_keep": -1,
+    "ffn_blocks_to_remove": -1,
+}
 
 
 @register_model("layerdrop_roberta")
@@ -45,7 +50,9 @@ class LayerDropRobertaModel(RobertaModel):
         make_droppable(model, args, task)
         for setting, off in _ADAPRUNING.items():
             if isinstance(stack.layers, LayerDropModuleList) and getattr(args, setting, None) not in (None, off):
-                raise UserError(f"--{setting.replace('_', '-')} and LayerDrop exclude each other; leave one of them out")
+                raise UserError(
+                    f"--{setting.replace('_', '-')} and LayerDrop exclude each other; leave one of them out"
+                )
         return model
 
 

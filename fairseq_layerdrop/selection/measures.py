@@ -130,7 +130,9 @@ class Distance:
 
     def __init__(self, engine: Engine, name: str, pad: int | None):
         if pad is None:
-            raise UserError("finercut compares the symbols that models predict, and this one predicts labels; take sleb")
+            raise UserError(
+                "finercut compares the symbols that models predict, and this one predicts labels; take sleb"
+            )
         self.engine = engine
         self.name = name
         self.pad = pad

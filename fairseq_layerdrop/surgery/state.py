@@ -63,7 +63,7 @@ def layers_of(model: nn.Module) -> Iterable[tuple[str, int, nn.Module]]:
 
 
 def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of *model* that have Transformer layers, by the name of the stack; RoBERTa's is within its encoder."""
+    """The modules of *model* that have Transformer layers, by name of the stack; RoBERTa's is within its encoder."""
     found = {name: getattr(model, name, None) for name in STACKS}
     found = {name: getattr(module, "sentence_encoder", module) for name, module in found.items()}
     return {name: module for name, module in found.items() if hasattr(module, "layers")}
