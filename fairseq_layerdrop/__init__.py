@@ -8,11 +8,17 @@ import logging
 # Importing fairseq's tasks tells at level INFO that tensorboardX isn't there, before any command says anything.
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
-from .models import LayerDropTransformerLanguageModel, LayerDropTransformerModel  # noqa: E402
+from .models import (  # noqa: E402
+    LayerDropRobertaModel,
+    LayerDropTransformerLanguageModel,
+    LayerDropTransformerModel,
+)
 from .surgery import allow_fairseq_types, copy_whole, trust_own_processes  # noqa: E402
 from .tasks import (  # noqa: E402
     LayerDropLanguageModelingTask,
+    LayerDropMaskedLMTask,
     LayerDropQuestionAnsweringTask,
+    LayerDropSentencePredictionTask,
     LayerDropSummarizationTask,
     LayerDropTranslationTask,
     load_checkpoints_as_prunable,
@@ -22,7 +28,10 @@ from .version import __version__  # noqa: E402
 
 __all__ = [
     "LayerDropLanguageModelingTask",
+    "LayerDropMaskedLMTask",
     "LayerDropQuestionAnsweringTask",
+    "LayerDropRobertaModel",
+    "LayerDropSentencePredictionTask",
     "LayerDropSummarizationTask",
     "LayerDropTransformerLanguageModel",
     "LayerDropTransformerModel",

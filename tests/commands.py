@@ -139,5 +139,28 @@ def train_lm(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
+ROBERTA = (
+    "--user-dir", USER_DIR, "--arch", "layerdrop_roberta_tiny", "--encoder-layers", "6", "--max-positions", "32",
+    "--batch-size", "8", "--encoder-layerdrop", "0.5",
+)  # fmt: skip
+
+
+def train_masked_lm(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProcess:
+    """Train a 6-layer RoBERTa of ours with LayerDrop 0.5; an update has two micro-batches."""
+    return run(
+        "fairseq-train", data, "--task", "layerdrop_masked_lm", "--criterion", "masked_lm", *ROBERTA, *TRAIN,
+        "--tokens-per-sample", "32", "--update-freq", "2", "--max-update", updates, "--save-dir", out, *flags, **kwargs,
+    )  # fmt: skip
+
+
+def train_classifier(data, out, updates, *flags, **kwargs) -> subprocess.CompletedProcess:
+    """Train such a RoBERTa to tell long sentences from short ones."""
+    return run(
+        "fairseq-train", data, "--task", "layerdrop_sentence_prediction", "--criterion", "sentence_prediction",
+        "--num-classes", "2", "--classification-head-name", "length", "--init-token", "0", *ROBERTA, *TRAIN,
+        "--max-update", updates, "--save-dir", out, *flags, **kwargs,
+    )  # fmt: skip
+
+
 def generate(data, checkpoint, *flags, **kwargs) -> subprocess.CompletedProcess:
     return run("fairseq-generate", data, "--path", checkpoint, "--beam", "3", *EVALUATE, *flags, **kwargs)

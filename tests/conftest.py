@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.commands import TRANSLATION, run, train_translation, write_sentences
+from tests.commands import (
+    TRANSLATION,
+    run,
+    train_classifier,
+    train_masked_lm,
+    train_translation,
+    write_sentences,
+)
 
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile("reproducible")
@@ -38,6 +45,37 @@ def lm_data(tmp_path_factory) -> Path:
         "--trainpref", text / "train", "--validpref", text / "valid", "--testpref", text / "test",
     )  # fmt: skip
     return out
+
+
+@pytest.fixture(scope="session")
+def sentence_data(lm_data) -> Path:
+    """The running text of *lm_data*, in whose folder each line is also a sentence with a label: long or short."""
+    text = lm_data.parent
+    for split in ("train", "valid"):
+        lengths = [len(line.split()) for line in (text / split).read_text().splitlines()]
+        (text / f"{split}.label").write_text("".join("long\n" if length > 6 else "short\n" for length in lengths))
+    for name, ending, known in (("input0", "", ("--srcdict", lm_data / "dict.txt")), ("label", ".label", ())):
+        run(
+            "fairseq-preprocess", "--only-source", "--destdir", lm_data / name, *known,
+            "--trainpref", f"{text}/train{ending}", "--validpref", f"{text}/valid{ending}",
+        )  # fmt: skip
+    return lm_data
+
+
+@pytest.fixture(scope="session")
+def masked_lm(lm_data, tmp_path_factory) -> Path:
+    """A 6-layer RoBERTa without a classification head, trained for four updates, seed 3."""
+    out = tmp_path_factory.mktemp("masked_lm")
+    train_masked_lm(lm_data, out, 4, "--seed", "3")
+    return out / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def classifier(sentence_data, masked_lm, tmp_path_factory) -> Path:
+    """It with a classification head, fine-tuned whole for four updates."""
+    out = tmp_path_factory.mktemp("classifier")
+    train_classifier(sentence_data, out, 4, "--finetune-from-model", masked_lm)
+    return out / "checkpoint_last.pt"
 
 
 @pytest.fixture(scope="session")

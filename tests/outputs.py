@@ -16,9 +16,14 @@ def load(path, data, **overrides):
 
 @torch.no_grad()
 def outputs(model, task) -> torch.Tensor:
-    """Logits for a batch with padding, at once and step by step."""
+    """Logits for a batch with padding, at once and step by step; of a RoBERTa those of symbols and of each class."""
     torch.set_num_threads(1)  # sums are split among threads
     eos, pad = task.target_dictionary.eos(), task.target_dictionary.pad()
+    if not hasattr(model, "decoder"):
+        bos = task.source_dictionary.bos()
+        tokens = torch.tensor([[bos, 5, 6, 7, eos], [bos, 8, eos, pad, pad]])
+        asked = (None, *model.classification_heads)
+        return torch.cat([model(tokens, classification_head_name=head)[0].flatten(1) for head in asked], dim=1)
     target = torch.tensor([[eos, 5, 6, 7, 8], [eos, 9, 10, pad, pad]])
     if not hasattr(model, "encoder"):
         encoder_out, forward = None, model(target)[0]

@@ -155,7 +155,7 @@ def run(args) -> None:
             f"there is nothing to remove: all {budget.what} are to be kept or protected "
             "(--protect-first 0 --protect-last 0 protects none)"
         )
-    count = sum(tokens(sample, loaded.pad) for sample in samples)
+    count = sum(tokens(sample, loaded.target_pad) for sample in samples)
     device = next(loaded.model.parameters()).device.type
     origin = {
         "method": args.method, "metric": metric, "checkpoint": Path(args.path).name, "fingerprint": loaded.fingerprint,
@@ -177,7 +177,7 @@ def run(args) -> None:
         elif name == "loss":
             measure, total = loss(loaded.model, loaded.criterion), count
         else:
-            measure = Distance(engine, name, loaded.pad)
+            measure = Distance(engine, name, loaded.target_pad)
             total = count if measure.by == "tokens" else sum(len(sample["target"]) for sample in samples)
         return Scorer(runner, sublayers, measure, total, log, processes, name)
 
@@ -193,7 +193,7 @@ def run(args) -> None:
         }
         _write(output, budget, answer, engine, origin)
         ran = f"{engine.evaluations:,.0f} {budget.what} run, " if engine.evaluations else ""
-        print(f"wrote {output}: {args.method} on {count:,} tokens of {args.gen_subset}, {ran}{seconds:.1f} s")
+        print(f"wrote {output}: {args.method} on {count:,} {loaded.target}s of {args.gen_subset}, {ran}{seconds:.1f} s")
 
 
 def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin: dict) -> None:

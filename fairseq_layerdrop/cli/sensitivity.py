@@ -42,13 +42,16 @@ def run(args) -> None:
     loaded, samples = load_data(args)
     stacks = chosen_stacks(loaded.structure, args.stacks)
     engine = Engine(loaded.model, loaded.structure, samples, args.memory)
-    count = sum(tokens(sample, loaded.pad) for sample in samples)
+    count = sum(tokens(sample, loaded.target_pad) for sample in samples)
     described = {
         "metric": "loss", "fingerprint": loaded.fingerprint, "overrides": args.model_overrides,
         "data": data_fingerprint(samples), "subset": args.gen_subset, "tokens": count,
         "device": next(loaded.model.parameters()).device.type, "version": __version__,
     }  # fmt: skip
-    origin = {"checkpoint": Path(args.path).name, **described, "samples": args.samples, "seed": args.seed}
+    origin = {
+        "checkpoint": Path(args.path).name, **described, "target": loaded.target, "samples": args.samples,
+        "seed": args.seed,
+    }  # fmt: skip
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,11 +70,14 @@ def run(args) -> None:
         with write_atomically(output / "sensitivity.json") as file:
             file.write(f"{json.dumps(told, indent=1)}\n".encode())
         save({"sensitivity": draw_sensitivity(told)}, output)
-        print(f"loss of the full model: {told['loss']:.4f} bits per token")
+        print(f"loss of the full model: {told['loss']:.4f} bits per {loaded.target}")
         for stack in stacks:
             print("\n".join(["", *_table(told, stack)]))
         ran = f"{engine.evaluations:,.0f} layers and sub-layers run, " if engine.evaluations else ""
-        print(f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} tokens of {args.gen_subset}, ", end="")
+        print(
+            f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} {loaded.target}s of {args.gen_subset}, ",
+            end="",
+        )
         print(f"{ran}{seconds:.1f} s")
 
 

@@ -89,6 +89,8 @@ def _model(given: str) -> _Model:
     depths = {stack: len(layers) for stack, layers in structure_of(checkpoint).items()}
     if not depths:
         raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
+    if "decoder" not in depths:
+        raise UserError(f"sweep is for language models and models that translate, and {path} has no decoder")
     return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), depths)
 
 

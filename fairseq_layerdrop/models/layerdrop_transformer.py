@@ -20,7 +20,7 @@ from fairseq.models.transformer import (
 )
 
 from ..modules import shared_rows
-from .settings import BothDropSettings, complete_settings
+from .settings import BothDropSettings, with_settings
 from .stack import check_settings, make_droppable, remove_fast_path
 
 
@@ -70,19 +70,6 @@ class LayerDropTransformerModel(TransformerModel):
         self.decoder.set_beam_size(beam_size)
 
 
-def _with_our_settings(architecture):
-    """*architecture* with the settings that are ours.
-
-    They also let the model of a hydra configuration know the run's seed, as that of a command line does.
-    """
-
-    def completed(args):
-        complete_settings(args, BothDropSettings)
-        architecture(args)
-
-    return completed
-
-
 def _wmt_en_de_big_12_6(args):
     args.encoder_layers = getattr(args, "encoder_layers", 12)
     transformer_wmt_en_de_big(args)
@@ -98,4 +85,4 @@ for _name, _architecture in {
     "layerdrop_transformer_wmt_en_de_big_12_6": _wmt_en_de_big_12_6,
     "layerdrop_transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,  # pre-norm; ELI5 (Fan et al. 2019)
 }.items():
-    register_model_architecture("layerdrop_transformer", _name)(_with_our_settings(_architecture))
+    register_model_architecture("layerdrop_transformer", _name)(with_settings(_architecture, BothDropSettings))

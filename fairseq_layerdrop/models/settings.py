@@ -129,6 +129,19 @@ def complete_settings(args, settings: type[DropSettings]) -> None:
             setattr(args, item.name, item.default)
 
 
+def with_settings(architecture, settings: type[DropSettings]):
+    """fairseq's *architecture*, a function that completes a model's settings, with those of our *settings*.
+
+    They also let the model of a hydra configuration know the run's seed, as that of a command line does.
+    """
+
+    def completed(args):
+        complete_settings(args, settings)
+        architecture(args)
+
+    return completed
+
+
 def _rate(args, name: str, flag: str) -> float:
     rate = getattr(args, name, None) or 0.0
     if not 0 <= rate <= 1:

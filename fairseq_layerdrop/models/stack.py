@@ -8,7 +8,7 @@ from torch import nn
 
 from ..modules import LayerDropModuleList, LayerImportance, StepAttention
 from ..plan import STACKS, UserError, chunks_of
-from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers
+from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
 from .settings import drop_rates, drop_schedule
 from .share import share_layers
 
@@ -36,17 +36,16 @@ def make_droppable(model, args, task) -> None:
     if getattr(args, SUBLAYERS_SETTING, None) is not None:
         structure = model_structure(args)
         remove_missing_sublayers(model, structure)
-    for name in STACKS:
-        stack = getattr(model, name, None)
-        if stack is not None:
-            layers = [stack.layers[i] for i in range(len(stack.layers))]
-            chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
-            share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
-            use_layerdrop(stack, name, args, layers)
-            if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
-                raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
-            stack.register_load_state_dict_pre_hook(partial(_fit_state, chunks))
-    take_over_attentions(model.decoder)
+    for name, stack in stacks_of(model).items():
+        layers = [stack.layers[i] for i in range(len(stack.layers))]
+        chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
+        share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
+        use_layerdrop(stack, name, args, layers)
+        if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
+            raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
+        stack.register_load_state_dict_pre_hook(partial(_fit_state, chunks))
+    if hasattr(model, "decoder"):
+        take_over_attentions(model.decoder)
 
 
 def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:

@@ -48,7 +48,7 @@ class SelfCache:
     def empty(cls, rows: int, projections) -> "SelfCache":
         """A cache of no position yet, for *rows* rows and the given linear modules, those of queries first."""
         weight, bias = _joined(projections)
-        return cls(weight, bias, weight.new_empty(_ROOM, rows, weight.size(0) - projections[0].out_features))
+        return cls(weight, bias, weight.new_empty(_ROOM, rows, weight.size(0) - projections[0].weight.size(0)))
 
     @property
     def past(self) -> torch.Tensor:

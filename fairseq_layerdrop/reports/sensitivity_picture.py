@@ -12,7 +12,7 @@ def draw_sensitivity(told: Mapping):
 
     On the left what is added to the loss where a layer, or one of its sub-layers, is removed from the full model. On
     the right, as in Figure 5 of Fan, Grave & Joulin (2020), the mean loss of half-depth sub-networks without a layer,
-    with its standard error. All in bits per token.
+    with its standard error. All in bits per token, or per label of a classifier.
 
     Args:
         told: the content of a ``sensitivity.json``.
@@ -28,8 +28,12 @@ def draw_sensitivity(told: Mapping):
         _increases(left, told, stack)
         _half_depth(right, told, stack)
     origin = told["origin"]
-    figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} tokens of {origin['subset']}")
+    figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} {_target(told)}s of {origin['subset']}")
     return figure
+
+
+def _target(told: Mapping) -> str:
+    return told["origin"].get("target", "token")
 
 
 def _increases(chart, told: Mapping, stack: str) -> None:
@@ -46,7 +50,7 @@ def _increases(chart, told: Mapping, stack: str) -> None:
             [number + shift for number in increases], increases.values(), width, color=_COLOURS[name], label=label
         )
     chart.axhline(0, color="black", linewidth=0.8)
-    chart.set(xlabel=f"{stack} layer", ylabel="increase of the loss\n(bits per token)")
+    chart.set(xlabel=f"{stack} layer", ylabel=f"increase of the loss\n(bits per {_target(told)})")
     chart.set_title(f"removed from the full model (loss {told['loss']:.3f})", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3, axis="y")

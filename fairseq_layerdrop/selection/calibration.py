@@ -38,6 +38,21 @@ class Loaded:
     def pad(self) -> int:
         return self.task.target_dictionary.pad()
 
+    @property
+    def classifies(self) -> bool:
+        """Whether targets are labels, and not symbols."""
+        return hasattr(self.criterion, "classification_head_name")
+
+    @property
+    def target_pad(self) -> int | None:
+        """Index of the targets that don't count; None where all do."""
+        return None if self.classifies else self.pad
+
+    @property
+    def target(self) -> str:
+        """What the loss is told by."""
+        return "label" if self.classifies else "token"
+
 
 def _reason(error: Exception) -> str:
     """One line of an exception: of a state dict that doesn't fit, the first thing that is wrong with it."""
@@ -116,6 +131,7 @@ def batches(
     dataset = task.dataset(subset)
     if len(dataset) == 0:
         raise UserError(f"the subset '{subset}' is empty")
+    dataset.set_epoch(1)  # as fairseq-validate does: a masked language model's masks depend on it
     with data_utils.numpy_seed(1):  # where a dataset shuffles sentences of one length
         indices = dataset.ordered_indices()
     limits = utils.resolve_max_positions(task.max_positions(), model.max_positions())
@@ -131,6 +147,8 @@ def batches(
     samples = [dataset.collater([dataset[index] for index in batch]) for batch in chosen]
     if not samples:
         raise UserError(f"the subset '{subset}' has no sentence that fits the model")
+    if "target" not in samples[0]:
+        raise UserError(f"the subset '{subset}' has no labels")
     device = next(model.parameters()).device
     return [utils.move_to_cuda(sample) if device.type == "cuda" else sample for sample in samples]
 

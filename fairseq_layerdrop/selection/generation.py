@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from ..evaluation import text_scores
-from ..plan import Unit, UserError, plan_without
+from ..plan import STACKS, Unit, UserError, plan_without
 from .engine import Engine
 
 # Settings of fairseq's generator that are read here.
@@ -84,7 +84,7 @@ class Generation:
     parts = 1
 
     def __init__(self, engine: Engine, task, generation: dict, remove_bpe: str | None, metric: str):
-        if "encoder" not in engine.structure:
+        if tuple(engine.structure) != STACKS:
             raise UserError(f"--metric {metric} is for models that translate; of a language model, take loss")
         self.engine = engine
         self.translator = Translator(task, engine.stacks.model, generation, remove_bpe)

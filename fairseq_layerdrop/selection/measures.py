@@ -12,14 +12,17 @@ from .engine import Engine, Measure
 
 
 class _Given:
-    """Stands for a model that has run: called, it gives the output; everything else is the model's."""
+    """Stands for a model that has run: called, it gives the output; everything else is the model's.
+
+    The output of an encoder alone is a function of how the model is called; see :meth:`.stacks.Stacks.finish`.
+    """
 
     def __init__(self, model, output):
         self._model = model
         self._output = output
 
     def __call__(self, **inputs):
-        return self._output
+        return self._output(**inputs) if callable(self._output) else self._output
 
     def __getattr__(self, name):
         return getattr(self._model, name)
@@ -41,18 +44,21 @@ def loss(model, criterion) -> Measure:
     return measure
 
 
-def tokens(sample: Mapping, pad: int) -> int:
-    """Number of target tokens of a batch."""
-    return int(sample["target"].ne(pad).sum())
+def tokens(sample: Mapping, pad: int | None) -> int:
+    """Number of target tokens of a batch; of a classifier's, where *pad* is None, that of its labels."""
+    return sample["target"].numel() if pad is None else int(sample["target"].ne(pad).sum())
 
 
 def target_logits(model, output, sample: Mapping, pad: int) -> torch.Tensor:
     """Logits of a batch's target tokens, N x V; of a model with an adaptive softmax their log-probabilities."""
+    wanted = sample["target"].ne(pad)
+    if callable(output):  # of an encoder alone, which is asked for these tokens
+        return output(**sample["net_input"], masked_tokens=wanted)[0]
     if getattr(model.decoder, "adaptive_softmax", None) is not None:
         logits = model.get_normalized_probs(output, log_probs=True)  # with a sample, of the targets' bands alone
     else:
         logits = output[0]
-    return logits[sample["target"].ne(pad)]
+    return logits[wanted]
 
 
 def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
@@ -113,13 +119,20 @@ class Distance:
     Args:
         engine: runs the full model, whose outputs are kept; they may take as much as its states.
         name: a key of :data:`DISTANCES`.
-        pad: index of the padding symbol.
+        pad: index of the padding symbol; None if the model is a classifier.
 
     Attributes:
         by: what the sum is to be divided by, ``tokens`` or ``sentences``.
+
+    Raises:
+        UserError: the model is a classifier.
     """
 
-    def __init__(self, engine: Engine, name: str, pad: int):
+    def __init__(self, engine: Engine, name: str, pad: int | None):
+        if pad is None:
+            raise UserError(
+                "finercut compares the symbols that models predict, and this one predicts labels; take sleb"
+            )
         self.engine = engine
         self.name = name
         self.pad = pad

@@ -6,6 +6,7 @@ called, or it puts a hidden state in their place.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from ..modules import without
 from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError, matching, sub_layer
+from ..surgery import stacks_of
 
 
 class _StandIn(nn.Module):
@@ -77,7 +79,7 @@ class Stacks:
     def __init__(self, model: nn.Module, structure: Structure):
         self.model = model
         self.structure = structure
-        self.modules = {name: getattr(model, name) for name in STACKS if hasattr(getattr(model, name, None), "layers")}
+        self.modules = stacks_of(model)
         if list(self.modules) != [stack for stack in STACKS if stack in structure]:
             raise UserError(f"can't find the layers of this {type(model).__name__}")
         self._units: dict[Unit, nn.Module] = {}
@@ -105,8 +107,19 @@ class Stacks:
         return out[0] if isinstance(out, tuple) else out
 
     def finish(self, stack: str, x: torch.Tensor, sample: Mapping, encoder_out=None):
-        """What the stack gives where *x* is the hidden state after its last layer."""
+        """What the stack gives where *x* is the hidden state after its last layer.
+
+        Of an encoder alone it is a function that gives what the model does, called as the model is: it may be asked for
+        symbols, for those of some positions, or for a class.
+        """
+        if self.names == ("encoder",):
+            return functools.partial(self._end, x)
         return self._forward(stack, _StandIn(stack, x), sample, encoder_out)
+
+    def _end(self, x: torch.Tensor, **inputs):
+        """What the model gives for *inputs* where *x* is the hidden state after the last layer of its encoder."""
+        with _layers(self.modules["encoder"], [_StandIn("encoder", x)]):
+            return self.model(**inputs)
 
     def _forward(self, stack: str, stand_in: _StandIn, sample: Mapping, encoder_out):
         inputs = sample["net_input"]

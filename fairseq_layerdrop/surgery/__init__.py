@@ -26,7 +26,15 @@ from .describe import Description, describe
 from .export import ExportError, export_checkpoint, plan_for, pruned_settings, structure_of, task_settings, weights_of
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
-from .state import DepthError, has_structure, learned_importance, slice_state_dict, state_depths, state_structure
+from .state import (
+    DepthError,
+    has_structure,
+    learned_importance,
+    slice_state_dict,
+    stacks_of,
+    state_depths,
+    state_structure,
+)
 
 __all__ = [
     "HISTORY_KEY",
@@ -65,6 +73,7 @@ __all__ = [
     "settings_for_ctranslate2",
     "slice_on_load",
     "slice_state_dict",
+    "stacks_of",
     "state_depths",
     "state_structure",
     "structure_of",

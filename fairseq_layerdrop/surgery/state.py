@@ -62,6 +62,13 @@ def layers_of(model: nn.Module) -> Iterable[tuple[str, int, nn.Module]]:
             yield _stack_of(match), int(match["layer"]), module
 
 
+def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of *model* that have Transformer layers, by name of the stack; RoBERTa's is within its encoder."""
+    found = {name: getattr(model, name, None) for name in STACKS}
+    found = {name: getattr(module, "sentence_encoder", module) for name, module in found.items()}
+    return {name: module for name, module in found.items() if hasattr(module, "layers")}
+
+
 def state_structure(state_dict: Mapping) -> dict[str, tuple[tuple[str, ...], ...]]:
     """Structure of the model whose *state_dict* this is: the sub-layers of each layer, by the names of its keys."""
     found: dict[str, dict[int, set]] = {}

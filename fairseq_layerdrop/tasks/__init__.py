@@ -2,14 +2,18 @@
 
 from .fine_tuning import mend_averages
 from .layerdrop_language_modeling import LayerDropLanguageModelingTask
+from .layerdrop_masked_lm import LayerDropMaskedLMTask
 from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
+from .layerdrop_sentence_prediction import LayerDropSentencePredictionTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
 from .prunable import load_checkpoints_as_prunable, our_task
 
 __all__ = [
     "LayerDropLanguageModelingTask",
+    "LayerDropMaskedLMTask",
     "LayerDropQuestionAnsweringTask",
+    "LayerDropSentencePredictionTask",
     "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
     "load_checkpoints_as_prunable",

@@ -7,7 +7,7 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 
 from fairseq_layerdrop.plan import plan_without, transformer_structure
-from fairseq_layerdrop.surgery import remove_missing_sublayers
+from fairseq_layerdrop.surgery import remove_missing_sublayers, stacks_of
 from tests.models.test_layerdrop_models import FakeTask, build, settings
 
 PAD = 1
@@ -55,17 +55,17 @@ def translation_model(encoder=3, decoder=4, seed=0, **given):
         "layerdrop_transformer_tiny", encoder_layers=encoder, decoder_layers=decoder, dropout=0.0,
         encoder_embed_dim=16, encoder_ffn_embed_dim=24, decoder_ffn_embed_dim=24, **given,
     )  # fmt: skip
-    return _shaken(build(cfg, symbols=SYMBOLS), seed), transformer_structure({"encoder": encoder, "decoder": decoder})
+    return shaken(build(cfg, symbols=SYMBOLS), seed), transformer_structure({"encoder": encoder, "decoder": decoder})
 
 
 def language_model(decoder=4, seed=0, **given):
     arch = "layerdrop_transformer_lm_tiny"
     given = {"share_decoder_input_output_embed": True, **given}
     cfg = settings(arch, decoder_layers=decoder, dropout=0.0, decoder_embed_dim=16, decoder_ffn_embed_dim=24, **given)
-    return _shaken(build(cfg, arch, SYMBOLS), seed), transformer_structure({"decoder": decoder})
+    return shaken(build(cfg, arch, SYMBOLS), seed), transformer_structure({"decoder": decoder})
 
 
-def _shaken(model, seed):
+def shaken(model, seed):
     """*model* with all parameters moved at random, so that no sub-layer does nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def without(model, structure, dropped):
         {stack: [keep or full for keep, full in zip(part.keep, part.full)] for stack, part in plan.stacks.items()},
     )
     for stack, part in plan.stacks.items():
-        own = getattr(pruned, stack)
+        own = stacks_of(pruned)[stack]
         own.layers = torch.nn.ModuleList(own.layers[number] for number in part.layers)
     return pruned
 

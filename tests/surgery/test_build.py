@@ -7,7 +7,14 @@ import torch
 
 from fairseq_layerdrop.modules import without
 from fairseq_layerdrop.plan import heads_of, parse, sub_layer, transformer_structure
-from fairseq_layerdrop.surgery import build_pruned, details, model_structure, prune_config, state_structure
+from fairseq_layerdrop.surgery import (
+    build_pruned,
+    details,
+    model_structure,
+    prune_config,
+    stacks_of,
+    state_structure,
+)
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import SAMPLE, build, settings
 
@@ -46,7 +53,7 @@ def skip(model, plan):
     norms = {"self_attn": "self_attn_layer_norm", "encoder_attn": "encoder_attn_layer_norm", "ffn": "final_layer_norm"}
     for stack, part in plan.stacks.items():
         for number, keep in enumerate(part.keep):
-            layers = getattr(model, stack).layers
+            layers = stacks_of(model)[stack].layers
             heads = {sub_layer(entry): heads_of(entry) for entry in keep if heads_of(entry)}
             if heads:
                 lost = {name: set(range(total)) - set(kept) for name, (kept, total) in heads.items()}
