@@ -1,4 +1,4 @@
-"""The table of Sajjad et al. (2020, 2004.03844, Tables 1 and 3): a task's score by what was dropped before fine-tuning."""
+"""The table of Sajjad et al. (2020, 2004.03844): a task's score by what was dropped before fine-tuning."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def add_row(path: Path, row: Row) -> None:
 
 
 def means_of(rows: Iterable[Row]) -> list[Mean]:
-    """Means over seeds: models with random weights first, then the others as they come, each with its full model first."""
+    """Means over seeds: random weights first, then the models as they come, each in full first."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.run.model, row.run.strategy, row.run.dropped), []).append(row)
@@ -202,6 +202,6 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds ({seeds} a row); layers are counted from 0; speed-ups over the full model.",
+        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Drop layers of a pre-trained model, fine-tune it on a task of GLUE, score dev: all runs of scripts/glue/compare.sh.
 
-Writes FOLDER/rows.jsonl, a row a run as soon as it is done, and FOLDER/result.md and result.json. Logs of fairseq-train stay in
-FOLDER/logs; the checkpoint of an unfinished run is in FOLDER/runs.
+Writes FOLDER/rows.jsonl, a row a run as soon as it is done, and FOLDER/result.md and result.json. Logs of fairseq-train
+stay in FOLDER/logs; the checkpoint of an unfinished run is in FOLDER/runs.
 """
 
 import argparse
@@ -35,16 +35,14 @@ from fairseq_layerdrop.evaluation.glue_table import (
     to_markdown,
 )
 from fairseq_layerdrop.plan import UserError, parse, read_ladder, transformer_structure, write_atomically
-from fairseq_layerdrop.surgery import complete_architecture, fingerprint, load_checkpoint, structure_of, task_settings
-from fairseq_layerdrop.surgery.export import flat_settings
+from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoint, structure_of, task_settings
 
-# Settings of the pre-trained model that its checkpoint tells and its fine-tuning must repeat, where its architecture doesn't.
+# Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
 SHAPE = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "activation_fn",
     "encoder_normalize_before", "untie_weights_roberta",
 )  # fmt: skip
 WARMUP = 0.06  # share of the updates, as in RoBERTa's recipe
-MASKED_LM = ("masked_lm", "layerdrop_masked_lm")
 
 
 class Comparison:
@@ -56,19 +54,18 @@ class Comparison:
         self.rows = self.folder / "rows.jsonl"
         checkpoint = load_checkpoint(args.checkpoint)
         structure = structure_of(checkpoint)
-        if list(structure) != ["encoder"] or task_settings(checkpoint)["_name"] not in MASKED_LM:
+        if list(structure) != ["encoder"] or task_settings(checkpoint)["_name"] != "masked_lm":
             raise UserError(f"{args.checkpoint} is no masked language model")
         self.depth = len(structure["encoder"])
         self.name = args.name or Path(args.checkpoint).parent.name
         self.trained_before = (checkpoint.get("extra_state") or {}).get("previous_training_time", 0)
         self.fingerprint = fingerprint(checkpoint["model"])
         settings = flat_settings(checkpoint)
-        complete_architecture(settings)
-        name = f"layerdrop_{(settings._name or settings.arch).removeprefix('layerdrop_')}"
+        name = f"layerdrop_{settings._name.removeprefix('layerdrop_')}"
         if name not in ARCH_MODEL_REGISTRY:
             raise UserError(f"there is no architecture {name} for {args.checkpoint}")
         positions = next(value for key, value in checkpoint["model"].items() if key.endswith("embed_positions.weight"))
-        self.shape = {"_name": name, **{name: getattr(settings, name) for name in SHAPE}}
+        self.shape = {"_name": name, **{setting: getattr(settings, setting) for setting in SHAPE}}
         self.max_positions = len(positions) - 2  # the first two are for padding
         self.train, self.gold = (
             (self.folder / "text" / f"{split}.label").read_text().split() for split in ("train", "valid")
@@ -96,7 +93,7 @@ class Comparison:
         }  # fmt: skip
 
     def check(self, runs: list[Run]) -> None:
-        """Check, before hours of work, that each run can be done and that the rows that are there are of these settings.
+        """Check, before hours of work, that each run can be done, and that rows that are there are of these settings.
 
         Raises:
             UserError: one can't, or isn't.
@@ -107,9 +104,8 @@ class Comparison:
         for run, row in self.done().items():
             if run in runs and row.settings != self.settings(run):
                 changed = [name for name, value in self.settings(run).items() if row.settings.get(name) != value]
-                raise UserError(
-                    f"{self.rows} has runs of {run.model} with another {' and '.join(changed)}; give another OUT or NAME"
-                )
+                what = f"{run.model} with another {' and '.join(changed)}"
+                raise UserError(f"{self.rows} has runs of {what}; give another OUT or NAME")
 
     def done(self) -> dict[Run, Row]:
         return read_rows(self.rows)
@@ -130,7 +126,7 @@ class Comparison:
         return tuple(layer for layer in range(self.depth) if layer not in kept)
 
     def ladder(self) -> Path:
-        """The order of Sajjad's contribution: how little the pre-trained layers change [CLS], on dev's inputs, unmasked."""
+        """The order of Sajjad's contribution: what changes [CLS] least in the pre-trained model, on dev's inputs."""
         path = self.folder / "contribution" / f"{self.name}.json"
         if not path.exists() or read_ladder(path).origin["fingerprint"] != self.fingerprint:
             path.parent.mkdir(exist_ok=True)
