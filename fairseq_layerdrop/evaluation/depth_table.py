@@ -1,8 +1,9 @@
 """Quality and time at each depth, of several models: a table and a picture from logs.
 
 ``python -m fairseq_layerdrop.evaluation.depth_table --metric METRIC --out OUT LOGS …`` takes logs of fairseq-generate
-(or of fairseq-eval-lm, for perplexity, or of fairseq-validate, for masked-lm), one a model and pruned depth, or folders of them, and writes OUT.json, OUT.md
-and OUT.png. A log's folder has its model's name. ``--paper`` sets published values below.
+(or of fairseq-eval-lm, for perplexity, or of fairseq-validate, for masked-lm), one a model and pruned depth, or folders
+of them, and writes OUT.json, OUT.md and OUT.png. A log's folder has its model's name. ``--paper`` sets published values
+below.
 """
 
 import argparse
@@ -58,8 +59,8 @@ def _score_log(path: Path, metric: str, references: list[str] | None, words: int
         scores = Scores(values, f"perplexity over {log.tokens:,} tokens")
     elif metric == MASKED_LM:
         log = read_validation_log(path)
-        values = {"loss": log.loss, "perplexity": 2**log.loss}
-        scores = Scores(values, "loss in bits per masked token")
+        values = {"perplexity": 2**log.loss, "loss": log.loss}
+        scores = Scores(values, "perplexity by masked token, and loss in bits")
     else:
         log = read_generation_log(path)
         wanted = log.references if references is None else references

@@ -3,7 +3,7 @@
 #
 #   bash scripts/roberta/evaluate.sh [NAME …]      (default: all runs that are trained)
 #
-# In bits by masked piece, with the same masks for all. The models are to be fine-tuned: scripts/glue/compare.sh.
+# As a perplexity by masked piece and in bits, with the same masks for all. To fine-tune the models: scripts/glue/compare.sh.
 #
 #   DEPTHS="12 8 6 4"   layers to keep, evenly spaced (24 layers: "24 16 12 8")
 #   OUT=work/roberta, SMOKE=1, GPUS   see scripts/recipe.sh

@@ -355,12 +355,13 @@ class TestWmt16:
             list(read_pairs(tmp_path / "x"))
 
 
-@pytest.mark.parametrize("benchmark", ["wikitext103", "cnn_dm", "eli5"])
+@pytest.mark.parametrize("benchmark", ["wikitext103", "cnn_dm", "eli5", "glue"])
 def test_look_alikes_are_read(benchmark, tmp_path):
     MAKERS[benchmark](tmp_path)
     readers = {
         "wikitext103": lambda: lines_of(tmp_path / "wiki.train.tokens"),
         "cnn_dm": lambda: list(read_stories(tmp_path, "train")),
         "eli5": lambda: list(read_items(tmp_path / "explainlikeimfive_train.json")),
+        "glue": lambda: list(glue.read_examples(tmp_path / "MRPC" / "train.tsv", glue.TASKS["MRPC"])),
     }
     assert len(readers[benchmark]()) >= 200
