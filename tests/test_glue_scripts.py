@@ -103,7 +103,7 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     table = (prepared / TASK / "result.md").read_text()
     assert table.startswith("GLUE, MRPC, dev, SMOKE\n") and "| small_layerdrop | top | 5 | " in table
     told = json.loads((prepared / TASK / "result.json").read_text())
-    assert told["majority"] == {"accuracy": 50.0, "F1": pytest.approx(0, abs=67)} and len(told["means"]) == 4
+    assert told["majority"] == {"accuracy": 50.0, "F1": 0.0} and len(told["means"]) == 4
     done = script("glue/compare.sh", checkpoint, TASK, check=False, **{**given, "LR": 0.002})
     assert done.returncode == 1 and "small_layerdrop with another learning rate" in done.stderr.splitlines()[-1]
     assert rows.read_text().count("\n") == 4

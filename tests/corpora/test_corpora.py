@@ -10,6 +10,7 @@ import tarfile
 import pytest
 import sentencepiece
 
+from fairseq_layerdrop.corpora import glue
 from fairseq_layerdrop.corpora.cnn_dm import read_jsonl, read_stories
 from fairseq_layerdrop.corpora.eli5 import mask, multitask_pairs, question_document, read_items
 from fairseq_layerdrop.corpora.look_alikes import MAKERS
@@ -129,6 +130,12 @@ class TestWikitext:
         decoded = [bpe.decode(line.split()) for line in lines_of(out / "valid")]
         assert decoded == [" ".join(line.split()) for line in lines_of(tmp_path / "valid.txt")]
         assert json.loads((out / "words.json").read_text())["valid"] == 50 * (1 + 4 + 1 + 10)
+
+    def test_byte_level(self, tmp_path, byte_level):
+        self.raw(tmp_path)
+        run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, tmp_path / "text", "--gpt2", byte_level)
+        found = [bytes(map(int, line.split())).decode() for line in lines_of(tmp_path / "text" / "valid")]
+        assert found == lines_of(tmp_path / "valid.txt")
 
     @pytest.mark.skipif(not WIKITEXT.is_dir(), reason="the WikiText-2 data is not here")
     def test_real(self, tmp_path):
