@@ -27,7 +27,7 @@ def test_spec_is_in_the_grammar(spec):
         parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}), details)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_transformer\w*", README))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_(?:transformer|roberta)\w*", README))))
 def test_architecture_is_registered(name):
     assert name in ARCH_MODEL_REGISTRY
 

@@ -9,12 +9,12 @@ from fairseq_cli import validate
 from fairseq_layerdrop.plan import read_ladder, read_plan
 from fairseq_layerdrop.selection.calibration import batches, load
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, layerdrop
+from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, USER_DIR, ends_in_one_line, layerdrop
 
-TASKS = {"masked_lm": "layerdrop_masked_lm", "classifier": "layerdrop_sentence_prediction"}
+CRITERIA = {"masked_lm": "masked_lm", "classifier": "sentence_prediction"}
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=CRITERIA)
 def kind(request):
     return request.param
 
@@ -34,6 +34,7 @@ def select(path, sentence_data, tmp_path):
     return ask
 
 
+@NEEDS_FAIRSEQ_MAIN
 def test_the_loss_is_that_of_fairseq_validate(kind, select, logged, sentence_data, path, tmp_path):
     """Of a checkpoint of stock fairseq's architecture: the same masks, and the same pruned model."""
     stock = tmp_path / "stock.pt"
@@ -42,7 +43,8 @@ def test_the_loss_is_that_of_fairseq_validate(kind, select, logged, sentence_dat
     select("--path", stock, "--method", "search", "--keep", "encoder=5")
     plan = read_plan(tmp_path / "plan.json")
     log = logged(
-        validate.cli_main, sentence_data, "--path", stock, "--user-dir", USER_DIR, "--task", TASKS[kind],
+        validate.cli_main, sentence_data, "--path", stock, "--user-dir", USER_DIR, "--task",
+        f"layerdrop_{CRITERIA[kind]}", "--criterion", CRITERIA[kind],
         "--prune-layers", tmp_path / "plan.json", "--valid-subset", "valid", *EVALUATE,
     )  # fmt: skip
     assert "pruned layers: kept encoder 5 of 6 layers" in log

@@ -8,8 +8,7 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta import model as stock_model
 
 from fairseq_layerdrop.models.settings import EncoderDropSettings, complete_settings
-from fairseq_layerdrop.modules import LayerDropModuleList
-from fairseq_layerdrop.plan import UserError, parse
+from fairseq_layerdrop.plan import PlanError, UserError, parse
 from fairseq_layerdrop.surgery import build_pruned, learned_importance, model_structure, prune_config
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import build, count, settings
@@ -97,19 +96,17 @@ class TestLayerDrop:
             output(model).sum().backward()
             assert all(parameter.grad is not None for parameter in model.encoder.parameters())
 
-    def test_draws_are_those_of_seed_update_and_stack(self):
-        """Whatever else is drawn: those that any encoder of this depth makes."""
-        model, other = tiny(encoder_layerdrop=0.5), LayerDropModuleList(
-            [torch.nn.Identity() for _ in range(4)], (0.5,) * 4, seed=1, stack="encoder", returns_tuple=False
-        )  # fmt: skip
-        for update in range(10):
-            torch.manual_seed(update)
-            for drawing in (layers(model), other):
-                drawing.set_num_updates(update)
-            model(TOKENS)  # the update's first micro-batch
-            own = [layers(model)[i] for i in range(4)]
-            other._draw(own)
-            assert layers(model)._draw(own) == other._draw(own)
+    def test_draws_are_those_of_any_encoder(self):
+        """They are keyed by seed, update, micro-batch and stack."""
+
+        def drawn(stack, update):
+            stack.set_num_updates(update)
+            return [skips.layer for _ in range(2) for skips in stack._draw([stack[i] for i in range(4)])]
+
+        given = {"encoder_layers": 4, "encoder_layerdrop": 0.5}
+        other = build(settings("layerdrop_transformer_tiny", **given)).encoder.layers
+        own = layers(tiny(**given))
+        assert all(drawn(own, update) == drawn(other, update) for update in range(20))
 
     def test_settings_reach_the_stack(self):
         model = tiny(
@@ -169,3 +166,10 @@ def test_old_keys_with_a_gap_in_the_plan(arch, text):
     assert torch.equal(outputs[0], outputs[2]) and torch.equal(outputs[1], outputs[3])
     full.eval()
     assert not torch.equal(outputs[0], output(full))
+
+
+def test_it_has_an_encoder_alone():
+    structure = model_structure(tiny_settings())
+    assert parse("keep:2@top").resolve(structure) == parse("encoder=keep:2@top").resolve(structure)
+    with pytest.raises(PlanError, match="this model has no decoder"):
+        parse("decoder=keep:1").resolve(structure)

@@ -1,11 +1,14 @@
-"""fairseq's own commands with layerdrop_masked_lm."""
+"""fairseq's own commands with layerdrop_masked_lm, and what loads its checkpoints."""
 
 import json
 
 import torch
 
-from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import layerdrop, said, train_masked_lm
+from fairseq_layerdrop import LayerDropMaskedLMTask
+from fairseq_layerdrop.surgery import load_checkpoint, plan_for, pruned_settings
+from tests.commands import NEEDS_FAIRSEQ_MAIN, layerdrop, said, train_masked_lm
+from tests.models.test_layerdrop_roberta import old_keys
+from tests.outputs import load, outputs
 
 
 def test_restart_changes_nothing(lm_data, masked_lm, tmp_path):
@@ -23,3 +26,19 @@ def test_describe(masked_lm):
     told = json.loads(layerdrop("describe", masked_lm, "--json").stdout)
     assert told["architecture"] == "layerdrop_roberta_tiny" and told["task"] == "layerdrop_masked_lm"
     assert told["depths"] == {"encoder": 6} and told["layerdrop"] == {"encoder": 0.5}
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_a_checkpoint_as_the_published_ones(lm_data, masked_lm, tmp_path):
+    """Its settings are a namespace, its task and architecture stock fairseq's, and its keys old; the plan has a gap."""
+    state = load_checkpoint(masked_lm)
+    settings = pruned_settings(state, plan_for(state, None))
+    settings.criterion = "masked_lm"
+    old = {**state, "args": settings, "cfg": None, "model": old_keys(state["model"])}
+    torch.save(old, tmp_path / "old.pt")
+    assert (settings.arch, settings.task) == ("roberta", "masked_lm")
+    expected = outputs(*load(masked_lm, lm_data, prune_layers="keep:0,1,4"))
+    model, task = load(tmp_path / "old.pt", lm_data, prune_layers="keep:0,1,4")
+    assert type(task) is LayerDropMaskedLMTask and torch.equal(outputs(model, task), expected)
+    stock = outputs(*load(tmp_path / "old.pt", lm_data, encoder_layers_to_keep="0,1,2"))
+    assert torch.equal(stock, outputs(*load(tmp_path / "old.pt", lm_data, prune_layers="keep:0-2")))

@@ -10,9 +10,18 @@ from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
 from fairseq_layerdrop import LayerDropRobertaModel
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, layerdrop, run, said, train_classifier
+from tests.commands import (
+    EVALUATE,
+    NEEDS_FAIRSEQ_MAIN,
+    USER_DIR,
+    ends_in_one_line,
+    layerdrop,
+    run,
+    said,
+    train_classifier,
+)
 
-OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_sentence_prediction")
+OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_sentence_prediction", "--criterion", "sentence_prediction")
 HALF = "encoder=keep:3@every_other"
 RESETS = ("--reset-optimizer", "--reset-lr-scheduler", "--reset-dataloader", "--reset-meters")
 
@@ -90,6 +99,7 @@ class TestFromPretrained:
         assert len(hub.model.encoder.sentence_encoder.layers) == 3
         assert self.predicted(hub).exp().sum().item() == pytest.approx(1)
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_pruned_while_it_is_loaded(self, sentence_data, classifier, tmp_path):
         pruned = self.load(classifier, sentence_data, prune_layers=HALF)
         layerdrop("export", classifier, "--prune-layers", HALF, "-o", tmp_path / "half.pt")
