@@ -56,8 +56,8 @@ class TestGenerationLog:
 
 class TestValidationLog:
     TEXT = (
-        "INFO:fairseq_layerdrop.surgery.build:pruned layers: kept encoder 2 of 4 layers (0,2); 900 parameters before, 500 "
-        "after\nINFO:fairseq_cli.validate:valid on 'valid' subset | loss 3.000 | ppl 8.00 | num_updates 0\n"
+        "INFO:fairseq_layerdrop.surgery.build:pruned layers: kept encoder 2 of 4 layers (0,2); 900 parameters before, "
+        "500 after\nINFO:fairseq_cli.validate:valid on 'valid' subset | loss 3.000 | ppl 8.00 | num_updates 0\n"
     )
 
     def test_read(self, tmp_path):
