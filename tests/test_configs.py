@@ -117,7 +117,9 @@ def test_flags_resolve_as_the_file_does(config):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_builds_its_model(config, monkeypatch):
-    cfg = model_settings(by_hydra(config))
+    run = by_hydra(config)
+    cfg = model_settings(run)
+    vars(cfg).setdefault("max_positions", run.task.get("max_positions"))  # fairseq's sentence prediction does so
     symbols, parameters = MODELS[name_of(config)]
     monkeypatch.setattr(roberta, "init_bert_params", lambda module: None)  # can't do without memory
     with torch.device("meta"):
