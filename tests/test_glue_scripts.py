@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fairseq_layerdrop.evaluation.glue_table import FULL, RANDOM, Run, read_rows
+from fairseq_layerdrop.surgery import load_checkpoint, save_checkpoint
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
 from tests.test_scripts import environment, script
 
@@ -35,10 +36,10 @@ def checkpoint(pretrained):
 
 @pytest.fixture(scope="module")
 def prepared(pretrained, tmp_path_factory):
-    """Made-up GLUE tasks in the pieces of the pre-training."""
+    """A made-up task of GLUE in the pieces of the pre-training."""
     out = tmp_path_factory.mktemp("glue")
     pieces = {"PIECES": pretrained / "text/spm.model", "DICT": pretrained / "data-bin/dict.txt"}
-    script("glue/prepare.sh", TASK, "SST-2", SMOKE=1, OUT=out, **pieces)
+    script("glue/prepare.sh", TASK, SMOKE=1, OUT=out, **pieces)
     return out
 
 
@@ -69,7 +70,6 @@ def test_inputs_are_what_the_model_sees(prepared, compare):
     )
     assert len(inputs) == 24
     assert inputs[3].tolist() == [*first[3].tolist(), known.eos(), *second[3].tolist()]
-    assert not (prepared / "SST-2" / "data-bin" / "input1").exists()
 
 
 def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
@@ -117,16 +117,19 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     ],
 )
 def test_what_cannot_be_dropped(arguments, words, prepared, checkpoint, compare, monkeypatch):
-    command = ["compare", str(checkpoint), "SST-2", str(prepared / "SST-2"), "--cpu", *arguments]
-    monkeypatch.setattr(sys, "argv", command)
+    before = sorted(prepared.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["compare", str(checkpoint), TASK, str(prepared / TASK), *arguments])
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match=words):
         compare.main()
-    assert not (prepared / "SST-2" / "rows.jsonl").exists()
+    assert sorted(prepared.rglob("*")) == before
 
 
-def test_a_fine_tuned_model_is_no_pre_trained_one(classifier, prepared, compare, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["compare", str(classifier), "SST-2", str(prepared / "SST-2")])
+def test_other_models_are_refused(prepared, checkpoint, compare, tmp_path, monkeypatch):
+    state = load_checkpoint(checkpoint)
+    state["cfg"]["task"]["_name"] = "layerdrop_sentence_prediction"
+    save_checkpoint(state, tmp_path / "other.pt")
+    monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path / "other.pt"), TASK, str(prepared / TASK)])
     with pytest.raises(SystemExit, match="is no masked language model"):
         compare.main()
 

@@ -12,7 +12,7 @@ source "$(dirname "$0")/../recipe.sh"
 default=small_layerdrop
 smoke=(
     model.encoder_embed_dim=32 model.encoder_ffn_embed_dim=64 model.encoder_attention_heads=2 model.encoder_layers=6
-    dataset.max_tokens=512 optimization.update_freq='[1]' distributed_training.distributed_world_size=1
+    task.tokens_per_sample=64 dataset.max_tokens=512 optimization.update_freq='[1]' distributed_training.distributed_world_size=1
     optimization.max_update=20 lr_scheduler.total_num_update=20 lr_scheduler.warmup_updates=5
 )
 train "$@"
