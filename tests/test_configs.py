@@ -38,12 +38,12 @@ MODELS = {
     "multi30k/baseline": (5_908, 5_591_040),
     "multi30k/layerdrop": (5_908, 5_591_040),
     **{
-        f"glue/{task}": (50_265, 355_412_057)
+        f"glue/{task}": (50_265, 355_411_033)
         for task in ("CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B")
     },
     "roberta/base": (50_265, 124_696_665),
-    "roberta/large": (50_265, 355_412_057),
-    "roberta/large_48": (50_265, None),
+    "roberta/large": (50_265, 355_411_033),
+    "roberta/large_48": (50_265, 657_720_409),
     "roberta/small_baseline": (4_904, None),
     "roberta/small_layerdrop": (4_904, None),
     "wikitext103/baseline_16": (267_744, 246_933_504),

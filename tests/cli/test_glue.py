@@ -22,7 +22,7 @@ def glue(sentence_data, classifier):
 def test_the_accuracy_is_that_of_fairseq_validate(glue, logged, sentence_data, classifier):
     log = logged(
         validate.cli_main, sentence_data, "--path", classifier, "--user-dir", USER_DIR, "--task",
-        "layerdrop_sentence_prediction", "--valid-subset", "valid", *EVALUATE,
+        "layerdrop_sentence_prediction", "--criterion", "sentence_prediction", "--valid-subset", "valid", *EVALUATE,
     )  # fmt: skip
     found = json.loads(glue("--json").stdout)
     assert found["scores"] == {"accuracy": pytest.approx(float(re.search(r"\| accuracy ([\d.]+)", log)[1]), abs=0.06)}
