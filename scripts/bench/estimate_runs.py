@@ -33,7 +33,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_layerdrop.cli.flags import config_flags, read_config
-from fairseq_layerdrop.modules import LayerDropModuleList
+from fairseq_layerdrop.modules import DropRates, LayerDropModuleList
 from fairseq_layerdrop.plan import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,11 +160,11 @@ def counted(config, symbols, shapes, args):
     """Seconds a micro-batch and of a step (0: it is left out), bytes, and operations, by counting."""
     with torch.device("meta"), mock.patch.object(roberta, "init_bert_params", lambda module: None):
         model = model_of(config, symbols).half().to("meta")
-    rates = [stack.rates for stack in stacks_of(model)]
+    rates = [stack.rates.layers for stack in stacks_of(model)]
 
     def with_rates(of_stacks):
         for stack, of_stack in zip(stacks_of(model), of_stacks, strict=True):
-            stack.rates = of_stack
+            stack.rates = DropRates(of_stack)
         return [operations(model, shape) for shape, _ in shapes]
 
     # Operations are linear in each rate, and a stack's rates are equal here.
