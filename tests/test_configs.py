@@ -13,11 +13,13 @@ from fairseq import options
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.roberta import model as roberta
 from fairseq.models.transformer import TransformerConfig
 from omegaconf import OmegaConf
 
 from fairseq_layerdrop.cli.devices import fit_to_devices, usable_devices
 from fairseq_layerdrop.cli.flags import config_flags, read_config
+from fairseq_layerdrop.corpora.glue import TASKS
 from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.surgery import complete_architecture, load_checkpoint
 from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, run
@@ -35,6 +37,15 @@ MODELS = {
     "iwslt14_de_en/layerdrop": (10_000, None),
     "multi30k/baseline": (5_908, 5_591_040),
     "multi30k/layerdrop": (5_908, 5_591_040),
+    **{
+        f"glue/{task}": (50_265, 355_411_033)
+        for task in ("CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B")
+    },
+    "roberta/base": (50_265, 124_696_665),
+    "roberta/large": (50_265, 355_411_033),
+    "roberta/large_48": (50_265, 657_720_409),
+    "roberta/small_baseline": (4_905, None),
+    "roberta/small_layerdrop": (4_905, None),
     "wikitext103/baseline_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_40": (267_744, 423_352_320),
@@ -49,6 +60,11 @@ MODELS = {
 
 def name_of(config):
     return f"{config.parent.name}/{config.stem}"
+
+
+def is_full(config):
+    """Whether it is a run of a paper's size."""
+    return config.parent.name not in ("multi30k", "wikitext2") and not config.stem.startswith("small_")
 
 
 def by_flags(config):
@@ -100,9 +116,12 @@ def test_flags_resolve_as_the_file_does(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
-def test_builds_its_model(config):
-    cfg = model_settings(by_hydra(config))
+def test_builds_its_model(config, monkeypatch):
+    run = by_hydra(config)
+    cfg = model_settings(run)
+    vars(cfg).setdefault("max_positions", run.task.get("max_positions"))  # fairseq's sentence prediction does so
     symbols, parameters = MODELS[name_of(config)]
+    monkeypatch.setattr(roberta, "init_bert_params", lambda module: None)  # can't do without memory
     with torch.device("meta"):
         built = count(build(cfg, cfg._name, symbols))
     assert parameters is None or built == parameters
@@ -116,13 +135,13 @@ def test_header_tells_what_it_is(config):
     launches = re.findall(r"fairseq-layerdrop flags (configs/\S+)\)", text)
     assert launches == [f"configs/{name_of(config)}.yaml"] or any("bash scripts/" in line for line in header)
     assert any("Batch:" in line for line in header)
-    if name_of(config).split("/")[0] not in ("multi30k", "wikitext2"):
+    if is_full(config):
         assert any("Reproduces:" in line for line in header) and any("Hardware:" in line for line in header)
 
 
 @pytest.mark.parametrize("folder", sorted({config.parent for config in CONFIGS}), ids=lambda path: path.name)
 def test_baselines_differ_in_layerdrop_and_dropout_alone(folder):
-    for baseline in folder.glob("baseline*.yaml"):
+    for baseline in folder.glob("*baseline*.yaml"):
         ours = OmegaConf.load(folder / baseline.name.replace("baseline", "layerdrop"))
         other = OmegaConf.load(baseline)
         for cfg in (ours, other):
@@ -187,7 +206,7 @@ BIG_BATCH = {
 def test_estimates_are_of_these_configurations():
     """configs/estimates.json, by scripts/bench/estimate_runs.py, has every full run with its batch."""
     rows = {row["run"]: row for row in json.loads((ROOT / "configs/estimates.json").read_text())["rows"]}
-    full = {name_of(config): config for config in CONFIGS if config.parent.name not in ("multi30k", "wikitext2")}
+    full = {name_of(config): config for config in CONFIGS if is_full(config) and config.parent.name != "glue"}
     assert set(rows) == set(full)
     for name, row in rows.items():
         told = OmegaConf.load(full[name])
@@ -293,7 +312,28 @@ class TestDevices:
             ends_in_one_line(layerdrop("flags", config, *arguments, check=False), words)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+@pytest.mark.parametrize("config", [config for config in CONFIGS if config.parent.name == "glue"], ids=name_of)
+def test_header_tells_the_batch_of_a_fine_tuning(config):
+    sentences, tokens = re.search(r"# Batch: (\d+) sentences, of ([\d,]+) tokens at most", config.read_text()).groups()
+    told = OmegaConf.load(config)
+    assert (told.dataset.batch_size, told.dataset.max_tokens) == (int(sentences), int(tokens.replace(",", "")))
+    assert "update_freq" not in told.optimization and "distributed_training" not in told
+
+
+@pytest.mark.parametrize("config", [config for config in CONFIGS if config.parent.name == "glue"], ids=name_of)
+def test_fine_tuning_is_of_its_task(config):
+    """Ten epochs, 6 % of warm-up in all but one of fairseq's recipes, and as many classes as the task has."""
+    told, task = OmegaConf.load(config), TASKS[config.stem]
+    assert told.task.num_classes == (len(task.labels) or 1)
+    assert told.criterion.get("regression_target", False) == task.is_regression
+    updates = told.optimization.max_update
+    assert told.lr_scheduler.total_num_update == updates
+    warmup = 0.25 if config.stem == "QQP" else 0.06
+    assert told.lr_scheduler.warmup_updates == pytest.approx(warmup * updates, abs=2)
+    assert f"work/glue/{config.stem}/data-bin" == told.task.data and f"GLUE's {config.stem}." in config.read_text()
+
+
+@pytest.mark.parametrize("config", [config for config in CONFIGS if config.parent.name != "glue"], ids=name_of)
 def test_header_tells_the_batch(config):
     tokens, accumulations, devices = re.search(
         r"# Batch: ([\d,]+) tokens x (\d+) accumulations? x (\d+) ", config.read_text()

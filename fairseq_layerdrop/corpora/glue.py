@@ -11,13 +11,11 @@ https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/.
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sentencepiece
-
-from .subwords import in_pieces
+from .subwords import Encode, gpt2_encoder, sentencepiece_encoder
 from .text import CorpusError, add_items_argument, check_folder, read_lines, write_lines
 
 
@@ -90,38 +88,6 @@ def read_examples(path: Path, task: Task) -> Iterator[tuple[tuple[str, ...], str
             except ValueError:
                 raise CorpusError(f"{path}, line {number}: the score is '{label}', not a number") from None
         yield tuple(sentences), label
-
-
-Encode = Callable[[Iterable[str]], Iterator[str]]
-
-
-def sentencepiece_encoder(model: Path) -> Encode:
-    """Splits lines into the pieces of a SentencePiece model.
-
-    Raises:
-        CorpusError: it isn't one.
-    """
-    try:
-        bpe = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    except (OSError, RuntimeError) as error:
-        raise CorpusError(f"{model} is no SentencePiece model: {str(error).splitlines()[0]}") from error
-    return lambda lines: in_pieces(bpe, lines)
-
-
-def gpt2_encoder(folder: Path) -> Encode:
-    """Splits lines into GPT-2's byte-level BPE, as RoBERTa's checkpoints want it.
-
-    Raises:
-        CorpusError: the folder hasn't its files.
-    """
-    files = [folder / name for name in ("encoder.json", "vocab.bpe")]
-    for file in files:
-        if not file.is_file():
-            raise CorpusError(f"no such file: {file}; get it from https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/")
-    from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
-
-    bpe = get_encoder(*map(str, files))
-    return lambda lines: (" ".join(map(str, bpe.encode(line))) for line in lines)
 
 
 def write_examples(examples: Iterable[tuple[tuple[str, ...], str]], encode: Encode, prefix: Path) -> int:

@@ -94,12 +94,33 @@ def write_eli5(raw: Path) -> None:
         (raw / f"explainlikeimfive_{split}.json").write_text(json.dumps(items, indent=1), encoding="utf-8")
 
 
+def write_glue(raw: Path) -> None:
+    """SST-2 and MRPC: whether a sentence tells a price, and whether two are the same but for their case."""
+    for split, pairs in _splits():
+        sentences = _sentences(pairs)
+        rows = {
+            "SST-2": ["sentence\tlabel", *(f"{text}\t{int(' costs ' in text)}" for text in sentences)],
+            "MRPC": [
+                "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+                *(
+                    f"{number % 2}\t{number}\t{number}\t{text}\t{(sentences[number - 1], text.upper())[number % 2]}"
+                    for number, text in enumerate(sentences)
+                ),
+            ],
+        }
+        for task, lines in rows.items():
+            (raw / task).mkdir(parents=True, exist_ok=True)
+            if split != "test":
+                write_lines(raw / task / f"{'train' if split == 'train' else 'dev'}.tsv", lines)
+
+
 MAKERS = {
     "wmt16_en_de": write_wmt16,
     "wmt16_en_de_archive": write_wmt16_archive,
     "wikitext103": write_wikitext103,
     "cnn_dm": write_cnn_dm,
     "eli5": write_eli5,
+    "glue": write_glue,
 }
 
 

@@ -1,4 +1,4 @@
-"""Joint SentencePiece BPE, and text pairs written in its pieces."""
+"""SentencePiece BPE, text pairs written in pieces of a joint one, and GPT-2's byte-level BPE."""
 
 import contextlib
 import itertools
@@ -15,6 +15,8 @@ _MOST_LINES = 5_000_000
 _AT_ONCE = 10_000
 
 Pairs = Iterator[tuple[str, str]]
+# Splits lines into subwords with spaces between them.
+Encode = Callable[[Iterable[str]], Iterator[str]]
 
 
 def train_bpe(
@@ -54,6 +56,35 @@ def in_pieces(bpe: sentencepiece.SentencePieceProcessor, lines: Iterable[str]) -
     lines = iter(lines)
     while batch := list(itertools.islice(lines, _AT_ONCE)):
         yield from (" ".join(pieces) for pieces in bpe.encode(batch, out_type=str))
+
+
+def sentencepiece_encoder(model: Path) -> Encode:
+    """Splits lines into the pieces of a SentencePiece model.
+
+    Raises:
+        CorpusError: it isn't one.
+    """
+    try:
+        bpe = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    except (OSError, RuntimeError) as error:
+        raise CorpusError(f"{model} is no SentencePiece model: {str(error).splitlines()[0]}") from error
+    return lambda lines: in_pieces(bpe, lines)
+
+
+def gpt2_encoder(folder: Path) -> Encode:
+    """Splits lines into GPT-2's byte-level BPE, as RoBERTa's checkpoints want it.
+
+    Raises:
+        CorpusError: the folder hasn't its files.
+    """
+    files = [folder / name for name in ("encoder.json", "vocab.bpe")]
+    for file in files:
+        if not file.is_file():
+            raise CorpusError(f"no such file: {file}; get it from https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/")
+    from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
+
+    bpe = get_encoder(*map(str, files))
+    return lambda lines: (" ".join(map(str, bpe.encode(line))) for line in lines)
 
 
 def write_pairs(

@@ -4,15 +4,17 @@
 wiki.test.tokens, as in the official archives, or train.txt, valid.txt and test.txt, each perhaps with ``.gz``; it
 writes OUT/train, valid and test. With ``--pieces N`` it trains SentencePiece BPE on the training text and writes
 pieces, the model (``spm.model``), and in ``words.json`` the number of words and line ends of each split, for
-perplexities by word. Files with the official names must have the official numbers of words and line ends.
+perplexities by word; ``--gpt2 FOLDER`` splits into RoBERTa's byte-level BPE instead. Files with the official names must
+have the official numbers of words and line ends.
 """
 
 import argparse
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
-from .subwords import in_pieces, train_bpe
+from .subwords import Encode, gpt2_encoder, in_pieces, train_bpe
 from .text import CorpusError, add_items_argument, read_lines, write_lines
 
 SPLITS = ("train", "valid", "test")
@@ -37,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pieces", type=int, metavar="N", help="make subwords, N SentencePiece BPE pieces")
+    subwords = parser.add_mutually_exclusive_group()
+    subwords.add_argument("--pieces", type=int, metavar="N", help="make subwords, N SentencePiece BPE pieces")
+    subwords.add_argument("--gpt2", type=Path, metavar="FOLDER", help="GPT-2's, by encoder.json and vocab.bpe in it")
     add_items_argument(parser)
     args = parser.parse_args()
     paths = {split: find_split(args.raw, split) for split in SPLITS}
@@ -52,13 +56,16 @@ def main() -> None:
         if count == 0 or (official and count not in OFFICIAL[split]):
             right = f", not {' or '.join(f'{number:,}' for number in OFFICIAL[split])}" if official else ""
             raise CorpusError(f"{paths[split]} has {count:,} words and line ends{right}; it is not whole")
-    if args.pieces is None:
-        for split in SPLITS:
-            write_lines(args.out / split, lines(split))
-        return
-    bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
+    encode: Encode
+    if args.pieces is not None:
+        bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
+        encode = partial(in_pieces, bpe)
+    else:
+        encode = gpt2_encoder(args.gpt2) if args.gpt2 else iter
     for split in SPLITS:
-        write_lines(args.out / split, in_pieces(bpe, lines(split)))
+        write_lines(args.out / split, encode(lines(split)))
+    if encode is iter:  # the words themselves
+        return
     (args.out / "words.json").write_text(json.dumps(words, indent=1) + "\n")
 
 

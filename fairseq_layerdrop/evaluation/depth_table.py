@@ -1,8 +1,9 @@
 """Quality and time at each depth, of several models: a table and a picture from logs.
 
 ``python -m fairseq_layerdrop.evaluation.depth_table --metric METRIC --out OUT LOGS …`` takes logs of fairseq-generate
-(or of fairseq-eval-lm, for perplexity), one a model and pruned depth, or folders of them, and writes OUT.json, OUT.md
-and OUT.png. A log's folder has its model's name. ``--paper`` sets published values below.
+(or of fairseq-eval-lm, for perplexity, or of fairseq-validate, for masked-lm), one a model and pruned depth, or folders
+of them, and writes OUT.json, OUT.md and OUT.png. A log's folder has its model's name. ``--paper`` sets published values
+below.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .logs import LogError, read_eval_lm_log, read_generation_log
-from .metrics import PERPLEXITY, TEXT_METRICS, Scores, text_scores
+from .logs import LogError, read_eval_lm_log, read_generation_log, read_validation_log
+from .metrics import MASKED_LM, PERPLEXITY, TEXT_METRICS, Scores, text_scores
 from .perplexity import Perplexity
 
 
@@ -27,14 +28,14 @@ class Row:
         kept: the kept layers in words.
         parameters: number of parameters.
         scores: score by name.
-        seconds: time spent generating or evaluating, without loading.
+        seconds: time spent generating or evaluating, without loading; None where the log doesn't tell.
     """
 
     model: str
     kept: str
     parameters: int
     scores: dict[str, float]
-    seconds: float
+    seconds: float | None
 
     @property
     def depths(self) -> dict[str, tuple[int, int]]:
@@ -56,6 +57,10 @@ def _score_log(path: Path, metric: str, references: list[str] | None, words: int
         if words is not None:
             values = {"perplexity by word": perplexity.by_word, **values}
         scores = Scores(values, f"perplexity over {log.tokens:,} tokens")
+    elif metric == MASKED_LM:
+        log = read_validation_log(path)
+        values = {"perplexity": 2**log.loss, "loss": log.loss}
+        scores = Scores(values, "perplexity by masked token, and loss in bits")
     else:
         log = read_generation_log(path)
         wanted = log.references if references is None else references
@@ -76,7 +81,7 @@ def measure(
 
     Args:
         logs: logs, in folders with the names of their models, or such folders.
-        metric: one of :data:`~.metrics.TEXT_METRICS`, or perplexity.
+        metric: one of :data:`~.metrics.TEXT_METRICS`, perplexity or masked-lm.
         references: a line each; by default those in the logs.
         words: number of words of the text, for perplexity by word.
 
@@ -132,7 +137,7 @@ def to_markdown(rows: list[Row], signature: str, paper: dict | None = None, titl
         cells = [kept, f"{next(iter(of_depth.values())).parameters:,}"]
         for model in models:
             row = of_depth.get(model)
-            cells += [cell(row.scores), f"{row.seconds:.1f}"] if row else ["", ""]
+            cells += [cell(row.scores), "" if row.seconds is None else f"{row.seconds:.1f}"] if row else ["", ""]
         lines.append("| " + " | ".join(cells) + " |")
     if paper:
         cells = [f"paper, full depth ({paper['table']}, {paper['metric']})", ""]
@@ -172,7 +177,7 @@ def draw(rows: list[Row], title: str, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("logs", type=Path, nargs="+", metavar="LOGS", help="logs, or folders of logs")
-    parser.add_argument("--metric", choices=[*TEXT_METRICS, PERPLEXITY], default="sacrebleu")
+    parser.add_argument("--metric", choices=[*TEXT_METRICS, PERPLEXITY, MASKED_LM], default="sacrebleu")
     parser.add_argument("--reference", type=Path, help="references, one a line; default: those in the logs")
     parser.add_argument("--words", type=int, help="number of words in the text, for perplexity by word")
     parser.add_argument("--paper", type=Path, help="JSON file with published values")

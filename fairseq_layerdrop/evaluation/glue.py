@@ -19,7 +19,7 @@ METRICS = {
 
 
 def glue_scores(task: str, predicted: Sequence, gold: Sequence) -> dict[str, float]:
-    """A task's scores by name, all times 100.
+    """A task's scores by name, all times 100. What always says the same has no correlation: 0.
 
     Args:
         task: name of the task.
@@ -41,7 +41,10 @@ def glue_scores(task: str, predicted: Sequence, gold: Sequence) -> dict[str, flo
         "Pearson correlation": lambda: pearsonr(gold, predicted).statistic,
         "Spearman correlation": lambda: spearmanr(gold, predicted).statistic,
     }
-    return {name: 100 * float(known[name]()) for name in METRICS[task]}
+    constant = len(set(predicted)) == 1 or len(set(gold)) == 1
+    return {
+        name: 0.0 if constant and name.endswith("correlation") else 100 * float(known[name]()) for name in METRICS[task]
+    }
 
 
 def majority_scores(task: str, gold: Sequence, train: Sequence) -> dict[str, float]:

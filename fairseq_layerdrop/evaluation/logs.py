@@ -1,4 +1,4 @@
-"""Reading what fairseq-generate and fairseq-eval-lm printed."""
+"""Reading what fairseq-generate, fairseq-eval-lm and fairseq-validate printed."""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ _REFERENCE = re.compile(r"T-(\d+)\t(.*)")
 _TRANSLATED = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
 _EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.]+)s")
 _LOSS = re.compile(r"Loss \(base 2\): ([\d.]+)")
+_VALIDATED = re.compile(r"\| loss ([\d.]+)")
 _SKIPPED = re.compile(r"([\d,]+) samples have invalid sizes and will be skipped")
 _PRUNED = re.compile(r"pruned layers: kept (.*); ([\d,]+) parameters before, ([\d,]+) after")
 
@@ -63,6 +64,25 @@ class LanguageModelLog:
     kept: str | None
     parameters: int | None
     skipped: int = 0
+
+
+@dataclass(frozen=True)
+class ValidationLog:
+    """A run of fairseq-validate.
+
+    Attributes:
+        loss: the criterion's loss, in base 2.
+        kept: the plan in words, where ``--prune-layers`` was given.
+        parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        skipped: number of samples that fairseq left out for their length.
+        seconds: None; it doesn't tell.
+    """
+
+    loss: float
+    kept: str | None
+    parameters: int | None
+    skipped: int = 0
+    seconds: None = None
 
 
 def _whole(text: str) -> int:
@@ -136,3 +156,17 @@ def read_eval_lm_log(path) -> LanguageModelLog:
     if not loss or not evaluated:
         raise LogError(f"{path} is no log of a finished fairseq-eval-lm")
     return LanguageModelLog(float(loss[1]), _whole(evaluated[1]), float(evaluated[2]), *_pruned(text), _skipped(text))
+
+
+def read_validation_log(path) -> ValidationLog:
+    """Read a file with the output of fairseq-validate.
+
+    Raises:
+        LogError: the file is missing or the run didn't finish.
+    """
+    path = Path(path)
+    text = _read(path, errors="replace")
+    loss = _VALIDATED.search(text)
+    if not loss:
+        raise LogError(f"{path} is no log of a finished fairseq-validate")
+    return ValidationLog(float(loss[1]), *_pruned(text), _skipped(text))

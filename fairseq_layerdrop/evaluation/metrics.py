@@ -8,6 +8,7 @@ from .bleu import detokenised_bleu, tokenised_bleu
 # Metric -> whether it is over tokenised text.
 TEXT_METRICS = {"sacrebleu": False, "bleu": True, "compound-bleu": True, "rouge": False, "rouge-eli5": False}
 PERPLEXITY = "perplexity"
+MASKED_LM = "masked-lm"
 
 
 @dataclass(frozen=True)

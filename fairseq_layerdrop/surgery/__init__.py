@@ -23,7 +23,16 @@ from .config import (
 )
 from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
 from .describe import Description, describe
-from .export import ExportError, export_checkpoint, plan_for, pruned_settings, structure_of, task_settings, weights_of
+from .export import (
+    ExportError,
+    export_checkpoint,
+    flat_settings,
+    plan_for,
+    pruned_settings,
+    structure_of,
+    task_settings,
+    weights_of,
+)
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .state import (
@@ -56,6 +65,7 @@ __all__ = [
     "details",
     "export_checkpoint",
     "fingerprint",
+    "flat_settings",
     "has_structure",
     "history_entry",
     "history_in_words",

@@ -10,6 +10,7 @@ import tarfile
 import pytest
 import sentencepiece
 
+from fairseq_layerdrop.corpora import glue
 from fairseq_layerdrop.corpora.cnn_dm import read_jsonl, read_stories
 from fairseq_layerdrop.corpora.eli5 import mask, multitask_pairs, question_document, read_items
 from fairseq_layerdrop.corpora.look_alikes import MAKERS
@@ -129,6 +130,12 @@ class TestWikitext:
         decoded = [bpe.decode(line.split()) for line in lines_of(out / "valid")]
         assert decoded == [" ".join(line.split()) for line in lines_of(tmp_path / "valid.txt")]
         assert json.loads((out / "words.json").read_text())["valid"] == 50 * (1 + 4 + 1 + 10)
+
+    def test_byte_level(self, tmp_path, byte_level):
+        self.raw(tmp_path)
+        run("python", "-m", "fairseq_layerdrop.corpora.wikitext", tmp_path, tmp_path / "text", "--gpt2", byte_level)
+        found = [bytes(map(int, line.split())).decode() for line in lines_of(tmp_path / "text" / "valid")]
+        assert found == lines_of(tmp_path / "valid.txt")
 
     @pytest.mark.skipif(not WIKITEXT.is_dir(), reason="the WikiText-2 data is not here")
     def test_real(self, tmp_path):
@@ -355,12 +362,13 @@ class TestWmt16:
             list(read_pairs(tmp_path / "x"))
 
 
-@pytest.mark.parametrize("benchmark", ["wikitext103", "cnn_dm", "eli5"])
+@pytest.mark.parametrize("benchmark", ["wikitext103", "cnn_dm", "eli5", "glue"])
 def test_look_alikes_are_read(benchmark, tmp_path):
     MAKERS[benchmark](tmp_path)
     readers = {
         "wikitext103": lambda: lines_of(tmp_path / "wiki.train.tokens"),
         "cnn_dm": lambda: list(read_stories(tmp_path, "train")),
         "eli5": lambda: list(read_items(tmp_path / "explainlikeimfive_train.json")),
+        "glue": lambda: list(glue.read_examples(tmp_path / "MRPC" / "train.tsv", glue.TASKS["MRPC"])),
     }
     assert len(readers[benchmark]()) >= 200

@@ -66,6 +66,15 @@ def test_files(model, tmp_path, monkeypatch):
     assert found["train.input1"].replace(" ", "").replace("▁", " ").strip() == "two"
 
 
+def test_byte_level(byte_level, tmp_path, monkeypatch):
+    raw = tmp_path / "SST-2"
+    raw.mkdir()
+    for name in ("train", "dev"):
+        (raw / f"{name}.tsv").write_text("sentence\tlabel\nit 's fin\u00e9 \t1\n")
+    prepare(monkeypatch, raw, tmp_path / "out", "--gpt2", byte_level)
+    assert bytes(map(int, (tmp_path / "out/valid.input0").read_text().split())).decode() == "it 's fin\u00e9"
+
+
 @pytest.mark.parametrize(
     "name, text, words",
     [

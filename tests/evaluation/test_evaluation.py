@@ -5,7 +5,7 @@ import json
 import pytest
 import sacrebleu
 
-from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log
+from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log, read_validation_log
 from fairseq_layerdrop.evaluation.depth_table import kept_layers, measure, pruned_stacks, to_markdown
 from tests.commands import run
 
@@ -52,6 +52,29 @@ class TestGenerationLog:
     def test_missing(self, tmp_path):
         with pytest.raises(LogError, match="no such log"):
             read_generation_log(tmp_path / "a.log")
+
+
+class TestValidationLog:
+    TEXT = (
+        "INFO:fairseq_layerdrop.surgery.build:pruned layers: kept encoder 2 of 4 layers (0,2); 900 parameters before, "
+        "500 after\nINFO:fairseq_cli.validate:valid on 'valid' subset | loss 3.000 | ppl 8.00 | num_updates 0\n"
+    )
+
+    def test_read(self, tmp_path):
+        (tmp_path / "a.log").write_text(self.TEXT)
+        read = read_validation_log(tmp_path / "a.log")
+        assert (read.loss, read.kept, read.parameters) == (3.0, "encoder 2 of 4 layers (0,2)", 500)
+
+    def test_unfinished(self, tmp_path):
+        (tmp_path / "a.log").write_text(self.TEXT.splitlines()[0])
+        with pytest.raises(LogError, match="no log of a finished fairseq-validate"):
+            read_validation_log(tmp_path / "a.log")
+
+    def test_table(self, tmp_path):
+        (tmp_path / "small").mkdir()
+        (tmp_path / "small" / "a.log").write_text(self.TEXT)
+        rows, signature = measure([tmp_path / "small"], "masked-lm")
+        assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |  |" in to_markdown(rows, signature)
 
 
 class TestBleu:

@@ -28,6 +28,11 @@ def test_correlations():
     assert found["Pearson correlation"] == pytest.approx(100 * 9 / math.sqrt(2 * (1 + 4 + 100 - 169 / 3)))
 
 
+def test_a_constant_has_no_correlation():
+    assert glue_scores("STS-B", [1.0, 1.0], [1.0, 2.0]) == {"Pearson correlation": 0, "Spearman correlation": 0}
+    assert glue_scores("CoLA", ["1", "1"], ["1", "0"]) == {"Matthews correlation": 0}
+
+
 def test_majority():
     assert majority_scores("RTE", ["entailment", "not_entailment"], ["not_entailment"] * 2 + ["entailment"]) == {
         "accuracy": 50

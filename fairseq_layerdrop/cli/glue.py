@@ -1,0 +1,81 @@
+"""``fairseq-layerdrop glue DATA --path CKPT --task MRPC``."""
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+
+import torch
+
+from ..evaluation.cost import seconds
+from ..evaluation.glue import METRICS, glue_scores
+from ..plan import UserError
+from ..selection.calibration import Loaded
+from .data_flags import add_data_arguments, at_least_one, load_data
+
+HELP = "score a fine-tuned model by the own metrics of one of GLUE's tasks, and time it"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--path", metavar="CKPT", required=True, help="checkpoint of the fine-tuned model")
+    parser.add_argument("--task", choices=METRICS, required=True, help="whose metrics")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes to time (default: 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_data_arguments(parser, stores=False)
+
+
+@torch.inference_mode()
+def _outputs(loaded: Loaded, samples: list[Mapping]) -> list[torch.Tensor]:
+    """What the classification head says of each batch."""
+    head = loaded.criterion.classification_head_name
+    return [
+        loaded.model(**sample["net_input"], features_only=True, classification_head_name=head)[0] for sample in samples
+    ]
+
+
+def _labels(loaded: Loaded, batches: list[torch.Tensor]) -> list:
+    """Labels by name, or numbers where the task is a regression."""
+    values = [value for batch in batches for value in batch.view(-1).tolist()]
+    if loaded.criterion.regression_target:
+        return values
+    dictionary = loaded.task.label_dictionary
+    return [dictionary[value + dictionary.nspecial] for value in values]
+
+
+def measure(args) -> dict:
+    """A model's scores on the data, the number of examples, and the median seconds of a pass over them.
+
+    Raises:
+        UserError: the model, the data or a flag is wrong, or a sentence is too long for the model.
+    """
+    at_least_one(args, "repeats")
+    loaded, samples = load_data(args)
+    if not loaded.classifies:
+        raise UserError(f"{args.path} is no fine-tuned model: it has no classification head")
+    outputs = _outputs(loaded, samples)
+    if loaded.criterion.regression_target != (args.task == "STS-B"):
+        raise UserError(f"{args.path} isn't fine-tuned on {args.task}")
+    predicted = outputs if loaded.criterion.regression_target else [output.argmax(dim=-1) for output in outputs]
+    gold = _labels(loaded, [sample["target"] for sample in samples])
+    wanted = len(loaded.task.dataset(args.gen_subset))
+    if len(gold) < min(wanted, args.sentences or wanted):
+        raise UserError(
+            f"{wanted - len(gold)} of {wanted} examples are too long; fine-tune with --shorten-method truncate"
+        )
+    device = next(loaded.model.parameters()).device
+    return {
+        "scores": glue_scores(args.task, _labels(loaded, predicted), gold),
+        "examples": len(gold),
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "seconds": statistics.median(seconds(lambda: _outputs(loaded, samples), device) for _ in range(args.repeats)),
+    }
+
+
+def run(args: argparse.Namespace) -> None:
+    found = measure(args)
+    if args.json:
+        print(json.dumps({"task": args.task, **found}, indent=1))
+        return
+    for name, score in found["scores"].items():
+        print(f"{name:22}{score:.2f}")
+    print(f"{found['examples']:,} examples in {found['seconds']:.2f} s, {found['parameters']:,} parameters")

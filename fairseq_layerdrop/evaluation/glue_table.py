@@ -1,0 +1,207 @@
+"""The table of Sajjad et al. (2020, 2004.03844): a task's score by what was dropped before fine-tuning."""
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Section 3 of the paper, with its "symmetric" called middle. The last one looks at data.
+STRATEGIES = ("top", "bottom", "middle", "odd_alternate", "even_alternate", "contribution")
+FULL = "full"
+RANDOM = "random weights"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning.
+
+    Attributes:
+        model: name of the pre-trained model, or :data:`RANDOM`.
+        strategy: one of :data:`STRATEGIES`, or :data:`FULL`.
+        dropped: number of layers dropped.
+        seed: of the classification head, the order of examples, and dropout.
+    """
+
+    model: str
+    strategy: str
+    dropped: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a run gave.
+
+    Attributes:
+        run: which one.
+        layers: the layers that were dropped, counted from 0.
+        parameters: number of parameters that were fine-tuned.
+        scores: score by name, times 100, the one to compare by first.
+        tuning: seconds of fine-tuning.
+        inference: seconds for dev.
+        settings: what else the scores depend on.
+    """
+
+    run: Run
+    layers: tuple[int, ...]
+    parameters: int
+    scores: Mapping[str, float]
+    tuning: float
+    inference: float
+    settings: Mapping
+
+    def to_json(self) -> str:
+        """One line."""
+        told = {**vars(self.run), **vars(self)}
+        del told["run"]
+        return json.dumps(told)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Row":
+        told = json.loads(line)
+        run = Run(**{name: told.pop(name) for name in Run.__dataclass_fields__})
+        return cls(run, tuple(told.pop("layers")), **told)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        model: see :class:`Run`; so are *strategy* and *dropped*.
+        seeds: number of runs.
+        layers: see :class:`Row`; so are *parameters* and *scores*, which are means.
+        spread: standard deviation of each score between seeds (n - 1); none of one run.
+        share: the first score, in percent of the same model's without pruning.
+        tuning_speedup: seconds to fine-tune that one, over seconds for this.
+        inference_speedup: likewise, to predict dev.
+    """
+
+    model: str
+    strategy: str
+    dropped: int
+    seeds: int
+    layers: tuple[int, ...]
+    parameters: int
+    scores: dict[str, float]
+    spread: dict[str, float]
+    share: float | None
+    tuning_speedup: float | None
+    inference_speedup: float | None
+
+
+def runs_of(model: str, counts: Sequence[int], strategies: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs of a comparison, in order: seed by seed, so that there is a whole table early.
+
+    Args:
+        model: its name.
+        counts: numbers of layers to drop; 0 stands for the full model, and for one with random weights.
+        strategies: how to choose them.
+        seeds: one run each.
+    """
+    runs = []
+    for seed in seeds:
+        if 0 in counts:
+            runs += [Run(model, FULL, 0, seed), Run(RANDOM, FULL, 0, seed)]
+        runs += [Run(model, strategy, count, seed) for count in counts if count for strategy in strategies]
+    return runs
+
+
+def read_rows(path: Path) -> dict[Run, Row]:
+    """The rows of a file, one a line; a line that a kill has cut doesn't count, and a missing file has none."""
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            row = Row.from_json(line)
+        except json.JSONDecodeError:
+            continue
+        rows.setdefault(row.run, row)
+    return rows
+
+
+def add_row(path: Path, row: Row) -> None:
+    """Append a row, on a line of its own also where a kill has cut the last one."""
+    with path.open("a+b") as file:
+        cut = file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+        file.write(b"\n" * cut + row.to_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def means_of(rows: Iterable[Row]) -> list[Mean]:
+    """Means over seeds: random weights first, then the models as they come, each in full first."""
+    groups: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.run.model, row.run.strategy, row.run.dropped), []).append(row)
+    models = list(dict.fromkeys(model for model, _, _ in groups))
+    models.sort(key=lambda model: model != RANDOM)
+    strategies = (FULL, *STRATEGIES)
+    order = sorted(groups, key=lambda key: (models.index(key[0]), key[2], strategies.index(key[1])))
+    return [_mean(groups[key], groups.get((key[0], FULL, 0))) for key in order]
+
+
+def _mean(rows: Sequence[Row], full: Sequence[Row] | None) -> Mean:
+    def mean(of_rows, value) -> float:
+        return statistics.fmean(value(row) for row in of_rows)
+
+    def ratio(above, below) -> float | None:
+        return above / below if below else None
+
+    run, names = rows[0].run, list(rows[0].scores)
+    pruned = full is not None and run.dropped > 0
+    scores = {name: mean(rows, lambda row, name=name: row.scores[name]) for name in names}
+    return Mean(
+        **{name: value for name, value in vars(run).items() if name != "seed"},
+        seeds=len(rows),
+        layers=rows[0].layers,
+        parameters=rows[0].parameters,
+        scores=scores,
+        spread={name: statistics.stdev(row.scores[name] for row in rows) for name in names} if rows[1:] else {},
+        share=ratio(100 * scores[names[0]], mean(full, lambda row: row.scores[names[0]])) if pruned else None,
+        tuning_speedup=ratio(mean(full, lambda row: row.tuning), mean(rows, lambda row: row.tuning))
+        if pruned
+        else None,
+        inference_speedup=(
+            ratio(mean(full, lambda row: row.inference), mean(rows, lambda row: row.inference)) if pruned else None
+        ),
+    )
+
+
+def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]) -> str:
+    """The table under its title.
+
+    Args:
+        title: a line.
+        majority: scores of the most frequent class; none for a task without classes.
+        means: what was measured, at least one.
+    """
+    names = list(means[0].scores)
+
+    def line(*cells) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    def of(value: float | None, form: str, unit: str = "") -> str:
+        return "" if value is None else f"{value:{form}}{unit}"
+
+    lines = [
+        title,
+        "",
+        line("model", "strategy", "layers dropped", *names, "% of full", "parameters", "fine-tuning", "inference"),
+        "|---|---|---|" + "---:|" * (len(names) + 4),
+    ]
+    if majority:
+        lines.append(line("majority class", "", "", *(f"{majority[name]:.1f}" for name in names), "", "", "", ""))
+    for mean in means:
+        scores = [f"{mean.scores[name]:.1f}" + (f" ± {mean.spread[name]:.1f}" if mean.spread else "") for name in names]
+        cells = [of(mean.share, ".1f"), f"{mean.parameters:,}"]
+        cells += [of(speedup, ".2f", "x") for speedup in (mean.tuning_speedup, mean.inference_speedup)]
+        lines.append(line(mean.model, mean.strategy, ", ".join(map(str, mean.layers)), *scores, *cells))
+    counts = sorted({mean.seeds for mean in means})
+    seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    lines += [
+        "",
+        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model.",
+    ]
+    return "\n".join(lines) + "\n"

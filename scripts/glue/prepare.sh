@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Tasks of GLUE -> work/glue/TASK/data-bin, in the subwords of a pre-trained model.
+#
+#   RAW=DIR bash scripts/glue/prepare.sh TASK …      CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE
+#
+# DIR holds a folder a task, with train.tsv and dev.tsv as https://gluebenchmark.com/tasks offers them.
+#
+#   PIECES=FILE      SentencePiece model of the pre-training (default: work/roberta/text/spm.model), or the folder with
+#                    GPT-2's encoder.json and vocab.bpe
+#   DICT=FILE        dictionary of the pre-training (default: work/roberta/data-bin/dict.txt)
+#   ITEMS=N          take the first N examples of train.tsv and of dev.tsv
+#   OUT=work/glue, SMOKE=1   see scripts/recipe.sh; without RAW, SMOKE=1 makes up SST-2 and MRPC
+set -euo pipefail
+pieces=${PIECES:+$(realpath -m -- "$PIECES")}
+dictionary=${DICT:+$(realpath -m -- "$DICT")}
+source "$(dirname "$0")/../recipe.sh"
+
+pieces=${pieces:-work/roberta${SMOKE:+-smoke}/text/spm.model}
+dictionary=${dictionary:-work/roberta${SMOKE:+-smoke}/data-bin/dict.txt}
+[ $# -gt 0 ] || die "name the tasks: $runs"
+for task in "$@"; do
+    [ -f "configs/glue/$task.yaml" ] || die "GLUE has no task $task; its tasks are $runs"
+done
+if [ -n "$SMOKE" ] && [ -z "$raw" ]; then
+    raw=$out/raw
+    make "$raw" python -m fairseq_layerdrop.corpora.look_alikes glue {}
+fi
+[ -d "$raw" ] || die "set RAW to the folder of the tasks, in which ${1} is one"
+[ -f "$dictionary" ] || die "no $dictionary; set DICT to the dict.txt of the pre-training"
+if [ -d "$pieces" ]; then encoder=(--gpt2 "$pieces"); else encoder=(--spm "$pieces"); fi
+items=${ITEMS:-${SMOKE:+80}}
+
+# binarise FOLDER TEXT DICTIONARY: what fairseq's sentence prediction reads, and in inputs/ those of valid as a model sees them.
+binarise() {
+    local kind files known
+    for kind in input0 input1 label; do
+        files=("$2"/valid*."$kind")
+        [ -f "${files[0]}" ] || continue
+        mkdir "$1/$kind" || return
+        if [ "$kind" = label ] && [[ $2 == */STS-B/text ]]; then # scores, made to go from 0 to 1
+            for file in "$2"/*.label; do awk '{ print $1 / 5 }' "$file" > "$1/$kind/${file##*/}" || return; done
+            continue
+        fi
+        known=(--srcdict "$3")
+        [ "$kind" != label ] || known=()
+        fairseq-preprocess --only-source "${known[@]}" --workers "$(workers)" --destdir "$1/$kind" \
+            --trainpref "$2/train.$kind" --validpref "$(IFS=, && echo "${files[*]}")" || return
+    done
+    paste "$2"/valid.input? | sed 's|\t| </s> </s> |' > "$1/inputs.txt" || return
+    fairseq-preprocess --only-source --srcdict "$3" --workers "$(workers)" --destdir "$1/inputs" --validpref "$1/inputs.txt"
+}
+
+for task in "$@"; do
+    make "$out/$task/text" python -m fairseq_layerdrop.corpora.glue "$raw/$task" {} --task "$task" "${encoder[@]}" \
+        ${items:+--items "$items"}
+    FROM=$out/$task/text make "$out/$task/data-bin" binarise {} "$out/$task/text" "$dictionary"
+    say "$out/$task/data-bin is ready; next: $(step compare.sh CKPT "$task")"
+done
