@@ -26,6 +26,7 @@ from .describe import Description, describe
 from .export import ExportError, export_checkpoint, plan_for, pruned_settings, structure_of, task_settings, weights_of
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
+from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
 from .state import (
     DepthError,
     has_structure,
@@ -59,6 +60,7 @@ __all__ = [
     "has_structure",
     "history_entry",
     "history_in_words",
+    "huggingface_model",
     "last_epochs",
     "learned_importance",
     "load_checkpoint",
@@ -78,6 +80,8 @@ __all__ = [
     "state_structure",
     "structure_of",
     "task_settings",
+    "transformers_state_dict",
     "trust_own_processes",
     "weights_of",
+    "write_huggingface",
 ]

@@ -204,7 +204,7 @@ class TestRefusals:
         [
             (("--prune-layers", "decoder=keep:6"), "the decoder has layers 0-5, not 6"),
             (("--prune-layers", "none.json"), "no such plan file: none.json"),
-            (("--quantization", "int8"), "are for --format ctranslate2"),
+            (("--quantization", "int8"), "--quantization is for --format ctranslate2"),
             (("--ema",), "no averaged weights"),
         ],
     )
