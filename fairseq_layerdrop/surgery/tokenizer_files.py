@@ -28,24 +28,26 @@ def as_json(value) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def _added(symbol: str) -> dict:
+    """A symbol that is found in texts as it stands; ``<mask>`` takes the place of the space before it too."""
+    lstrip = symbol == "<mask>"
+    return {"content": symbol, "lstrip": lstrip, "normalized": False, "rstrip": False, "single_word": False}
+
+
 def _settings(tokenizer: str, longest: int) -> dict[str, bytes]:
+    mask = _added("<mask>")
     settings = {"tokenizer_class": tokenizer, "model_max_length": longest, "clean_up_tokenization_spaces": False}
-    return {"tokenizer_config.json": as_json(settings | _SYMBOLS), "special_tokens_map.json": as_json(_SYMBOLS)}
+    settings |= _SYMBOLS | {"mask_token": {"__type": "AddedToken", **mask, "special": True}}
+    return {
+        "tokenizer_config.json": as_json(settings),
+        "special_tokens_map.json": as_json(_SYMBOLS | {"mask_token": mask}),
+    }
 
 
 def _pipeline(dictionary: Dictionary, model: dict, cut: dict, join: dict | None) -> dict[str, bytes]:
     """The ``tokenizer.json`` of a tokenizer that cuts a text with *cut*, and then each part with *model*."""
     added = [
-        {
-            "id": dictionary.index(symbol),
-            "content": symbol,
-            "single_word": False,
-            "lstrip": symbol == "<mask>",  # it stands for the space before it too
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for symbol in dict.fromkeys(_SYMBOLS.values())
+        {"id": dictionary.index(symbol), **_added(symbol), "special": True} for symbol in sorted(set(_SYMBOLS.values()))
     ]
     surround = {
         "type": "RobertaProcessing",
