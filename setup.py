@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "ctranslate2": ["ctranslate2>=4.8"],
+        "huggingface": ["safetensors", "tokenizers", "transformers>=5"],
         "plot": ["matplotlib"],
         "quickstart": ["matplotlib", "num2words"],
         "tensorboard": ["tensorboardX"],
@@ -42,7 +43,10 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "safetensors",
             "tensorboardX",
+            "tokenizers",
+            "transformers>=5",
         ],
     },
     entry_points={"console_scripts": ["fairseq-layerdrop = fairseq_layerdrop.cli.main:main"]},

@@ -56,7 +56,11 @@ def add_arguments(parser) -> None:
         "--prune-layers", metavar="SPEC", help="what to keep, for instance decoder=keep:3@every_other; default: all"
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="what to write: a file; of ctranslate2 and huggingface, a folder"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="what to write: a file; of ctranslate2 and huggingface, a folder",
     )
     parser.add_argument("--format", choices=FORMATS, default="fairseq", help="default: fairseq, a checkpoint (.pt)")
     parser.add_argument(

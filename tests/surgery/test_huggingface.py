@@ -1,8 +1,11 @@
 """Pruned RoBERTas in transformers: their logits, labels and tokens are fairseq's."""
 
+import functools
+import importlib.util
 import json
 import os
 import random
+import sys
 from argparse import Namespace
 
 import pytest
@@ -20,8 +23,9 @@ from tests.models.test_layerdrop_models import build, settings
 from tests.models.test_layerdrop_models import tiny_settings as transformer_settings
 from tests.surgery.test_build import old_attention
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'fairseq-layerdrop[test]'")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="needs transformers: pip install 'fairseq-layerdrop[test]'"
+)
 
 ARCH = "layerdrop_roberta_tiny"
 WORDS = ["hello", "world", "wörld", ",", "▁a", "🙂", "3", "hello,"]
@@ -29,6 +33,17 @@ WORDS = ["hello", "world", "wörld", ",", "▁a", "🙂", "3", "hello,"]
 TOKENS = torch.tensor([[0, 5, 6, 12, 11, 4, 2], [0, 8, 3, 12, 2, 1, 1], [0, 7, 2, 1, 1, 1, 1]])
 PRUNE = ("--prune-layers", "keep:0,2")
 PRE_NORM = {"encoder_normalize_before": True, "layernorm_embedding": True}
+
+
+@functools.cache
+def transformers():
+    """The library, without torchaudio, which it imports wherever there is one, also of another build than torch's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setitem(sys.modules, "torchaudio", None)
+        library = importlib.import_module("transformers")
+        assert library.RobertaForMaskedLM
+    return library
 
 
 def write_dictionary(path, symbols):
@@ -49,7 +64,7 @@ def data(tmp_path_factory):
 def roberta(symbols=len(WORDS) + 5, heads=(), **given):
     """A RoBERTa of 4 layers with weights large enough for its logits to tell everything."""
     cfg = settings(
-        ARCH, arch=ARCH, _name=ARCH, encoder_layers=4, encoder_embed_dim=32, encoder_attention_heads=4,
+        ARCH, encoder_layers=4, encoder_embed_dim=32, encoder_attention_heads=4,
         encoder_ffn_embed_dim=48, max_positions=9, **given,
     )  # fmt: skip
     model = build(cfg, ARCH, symbols)
@@ -60,8 +75,9 @@ def roberta(symbols=len(WORDS) + 5, heads=(), **given):
     return model.eval()
 
 
-def save(model, path, state=None, task="masked_lm", **more):
-    cfg = {"model": model.args, "task": {"_name": task, **more}}
+def save(model, path, state=None, task="masked_lm", arch=ARCH, **more):
+    named = Namespace(**{**vars(model.args), "arch": arch, "_name": arch})
+    cfg = {"model": named, "task": {"_name": task, **more}}
     torch.save({"args": None, "cfg": cfg, "model": state or model.state_dict()}, path)
     return path
 
@@ -78,7 +94,7 @@ def fairseq_logits(model, head=None, layers=(0, 2)):
 
 @torch.no_grad()
 def logits_in_transformers(kind, folder):
-    model, report = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    model, report = getattr(transformers(), kind).from_pretrained(folder, output_loading_info=True)
     assert not any(report.values()), report
     return model.eval()(TOKENS, attention_mask=TOKENS.ne(1)).logits
 
@@ -105,7 +121,7 @@ class TestLogits:
         logits = logits_in_transformers(kind, tmp_path / "hf")[words]
         same(logits, fairseq_logits(model)[words])
         assert (logits - fairseq_logits(model, layers=range(4))[words]).abs().max() > 0.1
-        auto = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "hf")
+        auto = transformers().AutoModelForMaskedLM.from_pretrained(tmp_path / "hf")
         assert type(auto).__name__ == kind
 
     @pytest.mark.parametrize("given", [{}, {"activation_fn": "relu"}, {"activation_fn": "gelu_accurate"}, PRE_NORM])
@@ -115,7 +131,7 @@ class TestLogits:
         export(checkpoint, tmp_path / "hf", *PRUNE)
         kind = f"Roberta{'PreLayerNorm' if given is PRE_NORM else ''}ForSequenceClassification"
         same(logits_in_transformers(kind, tmp_path / "hf"), fairseq_logits(model, "length"))
-        config = transformers.AutoConfig.from_pretrained(tmp_path / "hf")
+        config = transformers().AutoConfig.from_pretrained(tmp_path / "hf")
         assert config.id2label == {0: "short", 1: "long"} and config.label2id == {"short": 0, "long": 1}
         assert config.problem_type == "single_label_classification"
 
@@ -125,7 +141,7 @@ class TestLogits:
         export(checkpoint, tmp_path / "hf", *PRUNE, "--data", data, "--classification-head-name", "other")
         logits = logits_in_transformers("RobertaForSequenceClassification", tmp_path / "hf")
         same(logits, fairseq_logits(model, "other"))
-        assert transformers.AutoConfig.from_pretrained(tmp_path / "hf").problem_type == "regression"
+        assert transformers().AutoConfig.from_pretrained(tmp_path / "hf").problem_type == "regression"
 
     def test_old_names_in_half_precision(self, data, tmp_path):
         model = roberta()
@@ -165,8 +181,10 @@ def tokenizer_for(folder, symbols, *flags):
     write_dictionary(folder / "dict.txt", symbols)
     checkpoint = save(roberta(len(symbols) + 5), folder / "roberta.pt")
     export(checkpoint, folder / "hf", *PRUNE, "--data", folder, *flags)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "hf")
-    assert [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id] == [*range(4)]
+    tokenizer = transformers().AutoTokenizer.from_pretrained(folder / "hf")
+    assert [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id] == [
+        *range(4)
+    ]
     assert (tokenizer.cls_token_id, tokenizer.sep_token_id) == (0, 2)
     assert tokenizer.mask_token_id == len(symbols) + 4 and tokenizer.model_max_length == 9
     return tokenizer
@@ -205,13 +223,11 @@ class TestTokenizers:
         random.Random(1).shuffle(symbols)
         tokenizer = tokenizer_for(tmp_path, symbols, "--gpt2-bpe", tmp_path)
         bpe = GPT2BPE(
-            Namespace(
-                gpt2_encoder_json=str(tmp_path / "encoder.json"), gpt2_vocab_bpe=str(tmp_path / "vocab.bpe")
-            )
+            Namespace(gpt2_encoder_json=str(tmp_path / "encoder.json"), gpt2_vocab_bpe=str(tmp_path / "vocab.bpe"))
         )
         self.check(tokenizer, tmp_path, bpe.encode)
         assert tokenizer.decode(tokenizer(TEXTS[1])["input_ids"], skip_special_tokens=True) == TEXTS[1]
-        own = transformers.RobertaTokenizer.from_pretrained(tmp_path / "hf")
+        own = transformers().RobertaTokenizer.from_pretrained(tmp_path / "hf")
         assert [own(text)["input_ids"] for text in TEXTS] == [tokenizer(text)["input_ids"] for text in TEXTS]
         write_dictionary(tmp_path / "dict.txt", [symbol if symbol != "5" else "other" for symbol in symbols])
         done = export(tmp_path / "roberta.pt", tmp_path / "x", "--data", tmp_path, "--gpt2-bpe", tmp_path, check=False)
@@ -278,10 +294,11 @@ class TestRefusals:
         ends_in_one_line(done, "has 13 symbols, but the model 20")
 
     def test_other_models(self, tmp_path):
-        cfg = transformer_settings(arch="layerdrop_transformer_tiny")
+        cfg = transformer_settings()
         model = build(cfg)
         model.args = cfg
-        done = export(save(model, tmp_path / "transformer.pt", None, "translation"), tmp_path / "hf", check=False)
+        checkpoint = save(model, tmp_path / "it.pt", None, "translation", "layerdrop_transformer_tiny")
+        done = export(checkpoint, tmp_path / "hf", check=False)
         ends_in_one_line(done, "takes models of the kind roberta, not transformer")
 
     def test_output_that_exists(self, data, tmp_path):
