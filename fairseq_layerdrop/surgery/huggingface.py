@@ -1,6 +1,6 @@
 """Pruned RoBERTa encoders (Liu et al. 2019, 1907.11692) as models of Hugging Face's transformers.
 
-transformers isn't needed to write them: the keys of a state dict are renamed, and the settings become a ``config.json``.
+transformers isn't needed to write them: a state dict's keys are renamed, and the settings become a ``config.json``.
 """
 
 import os

@@ -317,7 +317,7 @@ def test_asked_to_end_while_converting(checkpoint, tmp_path, signal_):
         ],
         cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while process.poll() is None and not os.listdir(scratch):
+    while process.poll() is None and not any(path.is_dir() for path in scratch.iterdir()):
         time.sleep(0.005)
     process.send_signal(signal_)
     assert process.wait() == 128 + signal_

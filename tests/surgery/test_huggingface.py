@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import sys
 from argparse import Namespace
 
@@ -42,6 +43,7 @@ def transformers():
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setitem(sys.modules, "torchaudio", None)
         library = importlib.import_module("transformers")
+        library.utils.import_utils.is_torchaudio_available.cache_clear()  # ctranslate2 may have imported it
         assert library.RobertaForMaskedLM
     return library
 
@@ -61,8 +63,8 @@ def data(tmp_path_factory):
     return folder
 
 
-def roberta(symbols=len(WORDS) + 5, heads=(), **given):
-    """A RoBERTa of 4 layers with weights large enough for its logits to tell everything."""
+def roberta(symbols=13, heads=(), **given):
+    """A RoBERTa of 4 layers, by default for WORDS, with weights large enough for its logits to tell everything."""
     cfg = settings(
         ARCH, encoder_layers=4, encoder_embed_dim=32, encoder_attention_heads=4,
         encoder_ffn_embed_dim=48, max_positions=9, **given,
@@ -311,3 +313,19 @@ class TestRefusals:
         done = export(checkpoint, out, "--data", data, "--force", check=False)
         ends_in_one_line(done, "is not, or not only, an exported model for transformers")
         assert sorted(os.listdir(tmp_path)) == ["hf", "roberta.pt"]
+
+    def test_full_disk(self, data, tmp_path):
+        """A limit on the size of files fails as a full disk does."""
+        checkpoint, (soft, hard) = save(roberta(), tmp_path / "roberta.pt"), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+        try:
+            done = export(checkpoint, tmp_path / "hf", "--data", data, check=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        ends_in_one_line(done, f"cannot write {tmp_path / 'hf'}", "File too large")
+        assert os.listdir(tmp_path) == ["roberta.pt"]
+
+    def test_not_installed(self, data, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "safetensors", None)
+        done = export(save(roberta(), tmp_path / "roberta.pt"), tmp_path / "hf", "--data", data, check=False)
+        ends_in_one_line(done, "safetensors isn't installed; pip install 'fairseq-layerdrop[huggingface]'")
