@@ -4,7 +4,7 @@ Needs neither torch nor fairseq.
 """
 
 from .errors import PlanError, UserError
-from .files import write_atomically
+from .files import write_atomically, write_folder_atomically
 from .grammar import Choice, PruneSpec, drop_spec, parse
 from .heads import heads_of, sub_layer
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
@@ -69,6 +69,7 @@ __all__ = [
     "unit_name",
     "units_of",
     "write_atomically",
+    "write_folder_atomically",
     "write_ladder",
     "write_plan",
 ]

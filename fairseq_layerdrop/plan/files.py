@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,3 +47,32 @@ def write_atomically(path):
     finally:
         with contextlib.suppress(OSError):
             hidden.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_folder_atomically(path):
+    """A new folder to fill; it takes the place of *path* when the block ends without an exception.
+
+    Until then, and if the block fails, what was there stays. A process that is killed may leave a hidden folder beside
+    *path*.
+
+    Raises:
+        UserError: the folder can't be written, or the disk is full.
+    """
+    path = Path(path)
+    if not path.name:
+        raise UserError(f"'{path}' is not the name of a folder")
+    staged, replaced = (path.with_name(f".{uuid4().hex}.tmp") for _ in range(2))
+    try:
+        staged.mkdir()
+        yield staged
+        if path.exists():
+            path.rename(replaced)
+        staged.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        for folder in (staged, replaced):
+            shutil.rmtree(folder, ignore_errors=True)

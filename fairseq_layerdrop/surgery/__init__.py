@@ -35,6 +35,7 @@ from .export import (
 )
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
+from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
 from .state import (
     DepthError,
     has_structure,
@@ -69,6 +70,7 @@ __all__ = [
     "has_structure",
     "history_entry",
     "history_in_words",
+    "huggingface_model",
     "last_epochs",
     "learned_importance",
     "load_checkpoint",
@@ -88,6 +90,8 @@ __all__ = [
     "state_structure",
     "structure_of",
     "task_settings",
+    "transformers_state_dict",
     "trust_own_processes",
     "weights_of",
+    "write_huggingface",
 ]

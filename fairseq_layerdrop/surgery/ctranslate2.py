@@ -7,12 +7,11 @@ import shutil
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from uuid import uuid4
 
 from fairseq.data.data_utils import infer_language_pair
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
-from ..plan import UserError
+from ..plan import UserError, write_folder_atomically
 from .checkpoint import save_checkpoint
 from .config import SUBLAYERS_SETTING
 from .export import ExportError
@@ -126,8 +125,6 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
     """
     converter, _ = _library()
     logging.getLogger("fairseq.tasks").setLevel(logging.WARNING)  # each dictionary it loads
-    path = Path(path)
-    staged, replaced = (path.with_name(f".{path.name}.{uuid4().hex}") for _ in range(2))
     try:
         with tempfile.TemporaryDirectory() as scratch:
             intermediate, made = Path(scratch, "model.pt"), Path(scratch, "model")
@@ -141,17 +138,10 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
                     raise ExportError(f"the dictionaries in '{settings.data}' are not those of this model") from None
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 raise ExportError(f"CTranslate2's converter failed: {reason}") from error
-            shutil.copytree(made, staged)
-            if path.exists():
-                path.rename(replaced)
-            staged.rename(path)
+            with write_folder_atomically(path) as staged:
+                shutil.copytree(made, staged, dirs_exist_ok=True)
     except ExportError:
         raise
     except (OSError, UserError) as error:
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}") from error
-    finally:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        for folder in (staged, replaced):
-            shutil.rmtree(folder, ignore_errors=True)

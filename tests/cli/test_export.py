@@ -204,7 +204,7 @@ class TestRefusals:
         [
             (("--prune-layers", "decoder=keep:6"), "the decoder has layers 0-5, not 6"),
             (("--prune-layers", "none.json"), "no such plan file: none.json"),
-            (("--quantization", "int8"), "are for --format ctranslate2"),
+            (("--quantization", "int8"), "--quantization is for --format ctranslate2"),
             (("--ema",), "no averaged weights"),
         ],
     )
@@ -317,7 +317,7 @@ def test_asked_to_end_while_converting(checkpoint, tmp_path, signal_):
         ],
         cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while process.poll() is None and not os.listdir(scratch):
+    while process.poll() is None and not any(path.is_dir() for path in scratch.iterdir()):
         time.sleep(0.005)
     process.send_signal(signal_)
     assert process.wait() == 128 + signal_
