@@ -36,8 +36,9 @@ def server() -> FairseqServer:
 def run(*command, check=True, stdin="", cwd=ROOT, **env) -> subprocess.CompletedProcess:
     """Run a command of this environment to its end; with *check*, a failure shows the end of its output."""
     program, *arguments = (str(part) for part in command)
+    forks = program in COMMANDS and "PYTHONPATH" not in env  # which only a new interpreter reads
     path, env = str(Path(sys.executable).parent / program), {**os.environ, **SETTINGS, **env}
-    if program in COMMANDS:
+    if forks:
         done = server().run(path, arguments, stdin, cwd, env)
     else:
         done = subprocess.run([path, *arguments], input=stdin, capture_output=True, text=True, cwd=cwd, env=env)
