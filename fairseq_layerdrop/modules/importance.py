@@ -9,7 +9,11 @@ _RANGE = 3.0
 # Of the running averages of activations and of the loss.
 _MOMENTUM = 0.9
 # Probabilities are held this far from 0 and 1 where their logarithm is taken.
-_MARGIN = 1e-3
+_MARGIN = 1e-2
+# What a loss one deviation above the running mean weighs, so that the gradients neither overflow in 16 bits nor lead
+# where all of a model's are clipped together; and the most deviations that count.
+_WEIGHT = 1e-3
+_MOST_DEVIATIONS = 5.0
 
 
 def _mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
@@ -32,9 +36,10 @@ class LayerImportance(nn.Module):
     - The scores are the softmax of these over the layers. A layer is kept with the probability min(1, c * score), where
       c is such that the mean is 1 - p exactly.
     - The gradient is the score function's (REINFORCE, Williams 1992): (loss - running mean of the loss) times the
-      gradient of the log-probability of what was drawn, which is unbiased for the expected loss. A straight-through
-      gradient would be of no use: a layer's own weights see to it that the loss doesn't change with the scale of what
-      the layer adds.
+      gradient of the log-probability of what was drawn, which is unbiased for the expected loss. The difference counts
+      in running deviations of the loss, five at most, times 1e-3: Adam doesn't see the scale, but clipping and 16 bits
+      do. A straight-through gradient would be of no use: a layer's own weights see to it that the loss doesn't change
+      with the scale of what the layer adds.
 
     The loss is known outside the model: who trains passes it through :meth:`join`. Scores, averages and parameters are
     saved with the model; the averages stay in 32 bits whatever the model is in.
@@ -50,7 +55,8 @@ class LayerImportance(nn.Module):
         self.bias = nn.Parameter(torch.zeros(depth))
         self.register_buffer("activations", torch.zeros(depth, width))
         self.register_buffer("scores", torch.full((depth,), 1 / depth))
-        self.register_buffer("losses", torch.zeros(2))  # running sum of losses, and of their weights
+        # running sums: of losses, of their squared distances from the running mean, and of the weights of both
+        self.register_buffer("losses", torch.zeros(3))
         self._seen: dict[int, torch.Tensor] = {}
         self._log_probability: torch.Tensor | None = None
 
@@ -101,12 +107,16 @@ class LayerImportance(nn.Module):
         """
         size = torch.as_tensor(sample_size, device=loss.device, dtype=torch.float)
         total = _mean_over_ranks(torch.stack([loss.detach().float(), size]))
-        mean, before = total[0] / total[1], self.losses[0] / self.losses[1]
-        advantage = (mean - before).nan_to_num(0.0, 0.0, 0.0)  # none in the first pass, after overflows, without data
+        mean, (before, variance) = total[0] / total[1], self.losses[:2] / self.losses[2]
+        # none in the first two passes, after overflows, without data
+        distance = (mean - before).nan_to_num(0.0, 0.0, 0.0)
+        advantage = (distance / variance.sqrt()).nan_to_num(0.0, 0.0, 0.0).clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
         if torch.isfinite(mean):
-            self.losses.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * torch.stack([mean, torch.ones_like(mean)]))
+            seen = torch.stack([mean, distance**2, torch.ones_like(mean)])
+            self.losses.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * seen)
         log_probability, self._log_probability = self._log_probability, None
-        return loss + (advantage * size * (log_probability - log_probability.detach())).to(loss.dtype)
+        gradient = log_probability - log_probability.detach()  # of value 0
+        return loss + (_WEIGHT * advantage * size * gradient).to(loss.dtype)
 
 
 def keep_rates(scores: torch.Tensor, kept: float) -> torch.Tensor:

@@ -57,7 +57,7 @@ class TestKeepRates:
 
 class TestGradient:
     def test_is_the_score_function(self):
-        """Its mean over the draws is the gradient of the expected loss: all 8 draws of 3 layers, by hand."""
+        """Its mean over the draws is that of the expected loss in deviations / 1000: all 8 draws, by hand."""
         torch.manual_seed(0)
         importance = LayerImportance(3, WIDTH)
         importance.activations.copy_(torch.randn(3, WIDTH))
@@ -73,18 +73,33 @@ class TestGradient:
         expected, mean = importance.bias.grad, torch.zeros(3)
         for kept in draws:
             importance.draw(importance.keep_rates([0.5] * 3), [not z for z in kept])
-            importance.losses.copy_(torch.tensor([0.3, 1.0]))  # a baseline, which changes nothing
+            importance.losses.copy_(torch.tensor([0.3, 4.0, 1.0]))  # a mean, which changes nothing, and a variance
             importance.bias.grad = None
             loss = (losses[kept] * 7).requires_grad_()
             joined = importance.join(loss, 7)
             assert joined.item() == loss.item()
             (joined * 128).backward()  # as with fp16's loss scale
             mean += probability(kept).item() * importance.bias.grad / 7 / 128  # fairseq divides by the sample size
-        torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(mean * 1000 * 2, expected, rtol=1e-4, atol=1e-6)
 
-    def test_none_before_there_is_a_mean_and_after_an_overflow(self):
+    def test_is_finite_in_16_bits_and_small_beside_a_model_s(self):
+        """With batches of 4,000 tokens and fairseq's first loss scale, after the luckiest of losses."""
+        importance = LayerImportance(8, WIDTH)
+        importance.bias.data.copy_(torch.linspace(-1, 1, 8))
+        importance.half()
+        norms = []
+        for loss in (9.0, 8.9, 9.1, 9.0, 20.0, 0.0):
+            importance.draw(importance.keep_rates([0.5] * 8), [True] * 4 + [False] * 4)
+            importance.zero_grad()
+            joined = importance.join((torch.tensor(loss) * 4000).requires_grad_(), 4000)
+            (joined * 128).backward()
+            assert all(parameter.grad.isfinite().all() for parameter in importance.parameters())
+            norms.append(importance.bias.grad.float().norm().item() / 4000 / 128)
+        assert norms[:2] == [0, 0] and 0.001 < max(norms) < 0.1
+
+    def test_none_before_there_is_a_deviation_and_after_an_overflow(self):
         importance = LayerImportance(3, WIDTH)
-        for loss, any_gradient in ((2.0, False), (5.0, True), (float("inf"), False), (5.0, True)):
+        for loss, any_gradient in ((2.0, False), (5.0, False), (3.0, True), (float("inf"), False), (5.0, True)):
             importance.draw(importance.keep_rates([0.5] * 3), [True, False, False])
             importance.bias.grad = None
             importance.join(torch.tensor(loss, requires_grad=True), 1).backward()
