@@ -13,7 +13,7 @@ _EXAMPLES = {
     "latency": "30ms", "params": "60M", "size": "200MB", "multiply-adds": "50M", "memory": "1GB", "time": "10ms",
 }  # fmt: skip
 # flag -> name of the score
-_SCORES = {"bleu": "BLEU", "rouge-l": "rougeLsum", "loss": "loss", "perplexity": "perplexity"}
+_SCORES = {"bleu": "BLEU", "rouge-l": "rougeLsum", "accuracy": "accuracy", "loss": "loss", "perplexity": "perplexity"}
 
 
 def _limit(cost: str):

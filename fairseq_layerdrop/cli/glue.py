@@ -27,10 +27,7 @@ def add_arguments(parser) -> None:
 @torch.inference_mode()
 def _outputs(loaded: Loaded, samples: list[Mapping]) -> list[torch.Tensor]:
     """What the classification head says of each batch."""
-    head = loaded.criterion.classification_head_name
-    return [
-        loaded.model(**sample["net_input"], features_only=True, classification_head_name=head)[0] for sample in samples
-    ]
+    return [loaded.predict(sample)[0] for sample in samples]
 
 
 def _labels(loaded: Loaded, batches: list[torch.Tensor]) -> list:

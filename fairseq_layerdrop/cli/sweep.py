@@ -61,13 +61,19 @@ def add_arguments(parser) -> None:
     group.add_argument("--rules", nargs="+", choices=RULES, default=["every_other"], help="default: every_other")
     group.add_argument("--plans", nargs="+", default=[], metavar="FILE", help="plans, and ladders at each depth")
     group = parser.add_argument_group("quality")
-    group.add_argument("--metric", choices=("loss", *TEXT_METRICS), default="loss", help="beside loss (default: loss)")
+    group.add_argument(
+        "--metric", choices=("loss", "accuracy", *TEXT_METRICS), default="loss",
+        help="beside loss: accuracy of classifiers, the others of models that translate (default: loss)",
+    )  # fmt: skip
     group = parser.add_argument_group("speed")
     group.add_argument("--timed-sentences", type=int, default=100, metavar="N", help="the first N (default: 100)")
     group.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
     group.add_argument("--threads", type=int, metavar="N", help="default: PyTorch's")
     add_data_arguments(parser, stores=False)
     add_generation_arguments(parser.add_argument_group("generation, as in fairseq-generate"))
+
+
+_TRANSLATE, _CLASSIFY = "translate", "classify"
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,15 @@ class _Model:
     task: str
     depths: Mapping[str, int]
 
+    @property
+    def does(self) -> str:
+        """What it does, in words."""
+        if len(self.depths) > 1:
+            return _TRANSLATE
+        if "decoder" in self.depths:
+            return "model language"
+        return _CLASSIFY if self.task == "layerdrop_sentence_prediction" else "fill in masks"
+
 
 def _model(given: str) -> _Model:
     name, equals, path = given.partition("=")
@@ -89,8 +104,6 @@ def _model(given: str) -> _Model:
     depths = {stack: len(layers) for stack, layers in structure_of(checkpoint).items()}
     if not depths:
         raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
-    if "decoder" not in depths:
-        raise UserError(f"sweep is for language models and models that translate, and {path} has no decoder")
     return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), depths)
 
 
@@ -159,18 +172,18 @@ def run(args) -> None:
     at_least_one(args, "sentences", "timed_sentences", "repeats", "threads", "max_tokens", "batch_size")
     import_user_dir(args.user_dir)
     pyplot()  # tell of a missing matplotlib before hours of work
-    generates = args.metric != "loss"
     threads = args.threads or torch.get_num_threads()
     models = [_model(given) for given in args.path]
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise UserError(f"two models are called {max(names, key=names.count)}; name them, --path NAME=CKPT")
-    translates = {"encoder" in model.depths for model in models}
-    if len(translates) > 1:
-        raise UserError("a language model and one that translates have no score in common; sweep them apart")
-    if generates and translates == {False}:
-        raise UserError(f"--metric {args.metric} is for models that translate; of a language model, take loss")
-    generation = {name: getattr(args, name) for name in SETTINGS} if translates == {True} else {}
+    does, *others = dict.fromkeys(model.does for model in models)
+    if others:
+        raise UserError(f"models that {does} and models that {others[0]} have no score in common; sweep them apart")
+    needed = {"loss": does, "accuracy": _CLASSIFY}.get(args.metric, _TRANSLATE)
+    if does != needed:
+        raise UserError(f"--metric {args.metric} is for models that {needed}, and these {does}; take loss")
+    generation = {name: getattr(args, name) for name in SETTINGS} if does == _TRANSLATE else {}
     how = Measured(
         args.data, args.gen_subset, args.sentences, max_tokens(args), args.batch_size, args.metric, generation,
         args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,

@@ -27,7 +27,7 @@ COSTS = {
     "latency": Cost("latency", "ms a sentence", lambda point: 1e3 * point.latency["median"]),
     "params": Cost("parameters", "million", lambda point: point.parameters / 1e6),
     "size": Cost("size of the weights", "MB", lambda point: point.bytes / 1e6),
-    "multiply-adds": Cost("multiply-adds", "million a target token", lambda point: point.multiply_adds / 1e6),
+    "multiply-adds": Cost("multiply-adds", "million a token", lambda point: point.multiply_adds / 1e6),
     "memory": Cost("peak memory", "MB", lambda point: point.peak_memory / 1e6),
     "time": Cost("time in batches", "ms a sentence", lambda point: 1e3 / point.throughput["median"]),
 }
@@ -140,16 +140,17 @@ def nearest(points: Iterable[Point], bounds: Bounds) -> str:
 def commands(sweep: Sweep, point: Point) -> dict[str, str]:
     """The shell commands that use a point: ``use``, to run it on the sweep's data, and ``export``."""
     run = sweep.run
-    translates = "encoder" in point.depths
+    stacks = tuple(point.depths)
+    subset = "--valid-subset" if stacks == ("encoder",) else "--gen-subset"
     prune = ["--prune-layers", point.prune_layers] if point.prune_layers else []
-    words = [run["data"], "--path", point.path, "--task", point.task, *point.task_flags, "--gen-subset", run["subset"]]
-    if translates:
+    words = [run["data"], "--path", point.path, "--task", point.task, *point.task_flags, subset, run["subset"]]
+    if len(stacks) > 1:
         words += _flags(run["generation"])
         words += ["--remove-bpe", run["remove_bpe"]] if run.get("remove_bpe") else []
     for name in ("max_tokens", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if run.get(name) else []
     words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else []), *prune]
-    program = "fairseq-generate" if translates else "fairseq-eval-lm"
+    program = {("decoder",): "fairseq-eval-lm", ("encoder",): "fairseq-validate"}.get(stacks, "fairseq-generate")
     exported = f"{point.model}{'-pruned' if prune else ''}.pt"
     return {
         "use": f'{program} {shlex.join(words)} --user-dir "$(fairseq-layerdrop user-dir)"',

@@ -94,7 +94,7 @@ def _method(sweep: Sweep) -> dict[str, str]:
         "latency": f"a sentence alone, median over {point.latency['count']} sentences, each the median of "
         f"{run['repeats']} runs, after a warm-up",
         "time in batches": f"the same sentences in batches of at most {batch}, median of {run['repeats']} runs",
-        "multiply-adds": "of matrix products, for each target token with the target given",
+        "multiply-adds": "of matrix products, for each target token (given) or, of an encoder alone, each token",
         "peak memory": "while it was timed; on a CPU that of the whole process",
         "fairseq-layerdrop": run["version"],
     }

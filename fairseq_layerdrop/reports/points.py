@@ -29,7 +29,7 @@ class Point:
         depths: for each stack how many layers are kept, and of how many.
         parameters: number of them.
         bytes: of the weights.
-        multiply_adds: for each target token, with the target given.
+        multiply_adds: for each target token, with the target given; of an encoder alone for each of its tokens.
         quality: scores by name, the one to compare by first.
         signature: how it was computed.
         latency: seconds for a sentence alone: ``median``, ``low`` and ``high`` (10th and 90th percentile), ``count``.

@@ -19,7 +19,7 @@ def _by_model(points: Sequence[Point]):
 
 def score_label(metric: str) -> str:
     """A score with its unit."""
-    return {"loss": "loss (bits per token)", "perplexity": "perplexity by token"}.get(metric, metric)
+    return {"loss": "loss (bits)", "perplexity": "perplexity by token"}.get(metric, metric)
 
 
 def _score_axis(axes, points: Sequence[Point], metric: str) -> None:
@@ -31,9 +31,10 @@ def _score_axis(axes, points: Sequence[Point], metric: str) -> None:
     axes.grid(alpha=0.3, which="both")
 
 
-def _shown(metric: str) -> str:
-    """What is drawn of a metric: perplexity stands for loss."""
-    return "perplexity" if metric == "loss" else metric
+def _shown(sweep: Sweep) -> str:
+    """What is drawn of a sweep's metric: perplexity stands for loss, where there is one."""
+    scores = sweep.points[0].quality
+    return "perplexity" if sweep.metric == "loss" and "perplexity" in scores else sweep.metric
 
 
 def best_by_depth(points: Sequence[Point], metric: str) -> list[Point]:
@@ -51,7 +52,7 @@ def draw_depths(sweep: Sweep):
 
     Where a model was measured in several ways at one number of layers, the curve is of the best; all are shown.
     """
-    metric = _shown(sweep.metric)
+    metric = _shown(sweep)
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name, points, colour, marker in _by_model(sweep.points):
         curve = best_by_depth(points, metric)
@@ -85,7 +86,7 @@ def grids(sweep: Sweep) -> dict[str, dict[tuple[int, int], Point]]:
 
 def draw_grid(sweep: Sweep):
     """A heat map of the score over encoder and decoder layers, one a model; None where no model has both."""
-    found, metric = grids(sweep), _shown(sweep.metric)
+    found, metric = grids(sweep), _shown(sweep)
     if not found:
         return None
     figure, (row,) = pyplot().subplots(
@@ -111,7 +112,7 @@ def draw_grid(sweep: Sweep):
 
 def draw_pareto(sweep: Sweep, cost: str = "latency"):
     """The score over a cost, all points, with each model's Pareto front as a line."""
-    metric = _shown(sweep.metric)
+    metric = _shown(sweep)
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name, points, colour, marker in _by_model(sweep.points):
         front = pareto(points, cost)

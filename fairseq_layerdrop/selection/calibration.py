@@ -39,6 +39,11 @@ class Loaded:
         return self.task.target_dictionary.pad()
 
     @property
+    def translates(self) -> bool:
+        """Whether it generates one text for another."""
+        return len(self.structure) > 1
+
+    @property
     def classifies(self) -> bool:
         """Whether targets are labels, and not symbols."""
         return hasattr(self.criterion, "classification_head_name")
@@ -52,6 +57,15 @@ class Loaded:
     def target(self) -> str:
         """What the loss is the mean over, in a word."""
         return "label" if self.classifies else "token"
+
+    def predict(self, sample: Mapping):
+        """What the model, as its criterion calls it, gives for a batch: logits first."""
+        given = {}
+        if self.classifies:
+            given = {"features_only": True, "classification_head_name": self.criterion.classification_head_name}
+        elif list(self.structure) == ["encoder"]:
+            given = {"masked_tokens": sample["target"].ne(self.pad)}
+        return self.model(**sample["net_input"], **given)
 
 
 def _reason(error: Exception) -> str:

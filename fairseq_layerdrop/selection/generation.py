@@ -85,7 +85,7 @@ class Generation:
 
     def __init__(self, engine: Engine, task, generation: dict, remove_bpe: str | None, metric: str):
         if tuple(engine.structure) != STACKS:
-            raise UserError(f"--metric {metric} is for models that translate; of a language model, take loss")
+            raise UserError(f"--metric {metric} is for models that translate; of this one, take loss")
         self.engine = engine
         self.translator = Translator(task, engine.stacks.model, generation, remove_bpe)
         self.metric = metric

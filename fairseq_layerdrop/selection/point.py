@@ -25,7 +25,8 @@ class Measured:
         sentences: how many of it, from the first on; None for all.
         max_tokens: tokens of a batch at most.
         batch_size: sentences of a batch at most.
-        metric: ``loss``, or one of :data:`~fairseq_layerdrop.evaluation.TEXT_METRICS`, by what the model generates.
+        metric: ``loss``, ``accuracy`` of a classifier, or one of :data:`~fairseq_layerdrop.evaluation.TEXT_METRICS`, by
+            what the model generates.
         generation: settings of fairseq's generator.
         remove_bpe: how subwords are joined.
         timed_sentences: number of sentences, or of a language model's blocks, on which it is timed.
@@ -53,14 +54,15 @@ class Measured:
 def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
     """Measure a checkpoint's model, pruned as *prune_layers* says, in this process.
 
-    Quality is over the whole subset: loss in bits per target token, perplexity by token and the metric's scores. Time
-    is over the same sentences for every plan: *latency* is seconds for a sentence alone, and *throughput* sentences per
-    second in batches, to translate or, with a language model, to score. What runs first to warm up isn't counted.
+    Quality is over the whole subset: loss in bits per target token or label, perplexity by token and the metric's
+    scores. Time is over the same sentences for every plan: *latency* is seconds for a sentence alone, and *throughput*
+    sentences per second in batches, to translate or, with other models, to predict what the criterion looks at. What
+    runs first to warm up isn't counted.
 
     Returns:
         JSON's values: ``task_flags``, ``kept``, ``depths``, ``parameters``, ``bytes`` of the weights, ``multiply_adds``
-        for each target token with the target given, without padding, ``quality``, ``signature``, ``latency``,
-        ``throughput``, ``peak_memory`` in bytes while it was timed.
+        for each target token with the target given, or of an encoder alone for each of its tokens, without padding,
+        ``quality``, ``signature``, ``latency``, ``throughput``, ``peak_memory`` in bytes while it was timed.
 
     Raises:
         UserError: the checkpoint, the plan, the data or the settings are wrong.
@@ -71,11 +73,11 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
     generation = Namespace(**how.generation)
     loaded.model.prepare_for_inference_(Namespace(generation=generation))  # as fairseq-generate does
     samples = batches(loaded, how.subset, how.max_tokens, how.batch_size, how.sentences)
+    if getattr(loaded.criterion, "regression_target", False):
+        raise UserError(f"{path} predicts numbers, not labels; score it with fairseq-layerdrop glue")
     translator = None
-    if "encoder" in loaded.structure:
+    if loaded.translates:
         translator = Translator(loaded.task, loaded.model, dict(how.generation), how.remove_bpe)
-    elif how.metric != "loss":
-        raise UserError(f"--metric {how.metric} is for models that translate; of a language model, take loss")
     quality, signature = _quality(loaded, samples, translator, how.metric)
     return {
         "task_flags": _task_flags(loaded),
@@ -90,26 +92,29 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
 
 
 def _task_flags(loaded: Loaded) -> list[str]:
-    """What fairseq-eval-lm must be told to cut a text into the blocks that are measured here."""
+    """What fairseq's own command must be told to see here what is measured: the blocks of a text, the criterion."""
     task = loaded.settings.task
-    if "encoder" in loaded.structure:
+    if loaded.translates:
         return []
+    if "encoder" in loaded.structure:
+        return ["--criterion", loaded.settings.criterion._name]
     return ["--sample-break-mode", str(task.sample_break_mode), "--tokens-per-sample", str(task.tokens_per_sample)]
-
-
-def _output(loaded: Loaded, sample: Mapping):
-    return loaded.model(**sample["net_input"])
 
 
 @torch.inference_mode()
 def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str) -> tuple[dict, str]:
     """Scores by name, and how they were computed."""
     measure = loss(loaded.model, loaded.criterion)
-    count = sum(tokens(sample, loaded.pad) for sample in samples)
-    bits = math.fsum(measure(_output(loaded, sample), sample) for sample in samples) / count
-    found = {"loss": bits, "perplexity": 2**bits}
+    count = sum(tokens(sample, loaded.target_pad) for sample in samples)
+    bits = math.fsum(measure(loaded.model, sample) for sample in samples) / count
+    found = {"loss": bits} if loaded.classifies else {"loss": bits, "perplexity": 2**bits}
     if metric == "loss":
-        return found, f"loss in bits per token over {count:,} tokens"
+        return found, f"loss in bits per {loaded.target} over {count:,} {loaded.target}s"
+    if metric == "accuracy":
+        right = sum(
+            int((loaded.predict(sample)[0].argmax(dim=-1) == sample["target"].view(-1)).sum()) for sample in samples
+        )
+        return {"accuracy": 100 * right / count, **found}, f"accuracy over {count:,} labels"
     scores = text_scores(metric, *translator.texts(samples))
     return {**scores.values, **found}, scores.signature
 
@@ -117,13 +122,18 @@ def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str
 @torch.inference_mode()
 def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
     def run(sample):
-        return translator.generate(sample) if translator else _output(loaded, sample)
+        return translator.generate(sample) if translator else loaded.predict(sample)
+
+    def length(sample) -> int:
+        if list(loaded.structure) == ["encoder"]:
+            return int(sample["net_input"]["src_tokens"].ne(loaded.pad).sum())
+        return tokens(sample, loaded.pad)
 
     device = next(loaded.model.parameters()).device
     timed = min(how.timed_sentences, how.sentences or how.timed_sentences)
     single = batches(loaded, how.subset, None, 1, timed)
     together = batches(loaded, how.subset, how.max_tokens, how.batch_size, timed)
-    products = multiply_adds(lambda: [_output(loaded, sample) for sample in single])
+    products = multiply_adds(lambda: [loaded.predict(sample) for sample in single])
     forget_peak_memory(device)
     for sample in (*single[:3], *together):
         run(sample)
@@ -132,7 +142,7 @@ def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
     alone = [sorted(times)[len(times) // 2] for times in zip(*rounds, strict=True)]
     passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(how.repeats)]
     return {
-        "multiply_adds": products / sum(tokens(sample, loaded.pad) for sample in single),
+        "multiply_adds": products / sum(map(length, single)),
         "latency": asdict(Spread.of(alone)),
         "throughput": asdict(Spread.of([len(single) / taken for taken in passes])),
         "peak_memory": peak_memory(device),

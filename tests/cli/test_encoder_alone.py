@@ -2,14 +2,17 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from fairseq_cli import validate
 
 from fairseq_layerdrop.plan import read_ladder, read_plan
+from fairseq_layerdrop.reports.points import read_sweep
 from fairseq_layerdrop.selection.calibration import batches, load
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, USER_DIR, ends_in_one_line, layerdrop
+from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, said
+from tests.test_scripts import environment
 
 CRITERIA = {"masked_lm": "masked_lm", "classifier": "sentence_prediction"}
 
@@ -83,11 +86,32 @@ def test_sensitivity(kind, path, sentence_data, tmp_path):
     assert len(json.loads((tmp_path / "sensitivity.json").read_text())["layers"]) == 6
 
 
+@NEEDS_FAIRSEQ_MAIN
+def test_sweep(kind, path, sentence_data, tmp_path):
+    """The scores are those that the printed command, fairseq-validate, tells of the pruned model."""
+    metric = ("--metric", "accuracy") if kind == "classifier" else ()
+    quick = ("--cpu", "--timed-sentences", "4", "--repeats", "1", "--threads", "1", "--max-tokens", "400")
+    layerdrop("sweep", sentence_data, "--path", path, "-o", tmp_path, "--encoder", "3", *quick, *metric)
+    whole, half = read_sweep(tmp_path).points
+    assert half.depths == {"encoder": [3, 6]} and half.multiply_adds < whole.multiply_adds
+    assert list(half.quality) == (["accuracy", "loss"] if metric else ["loss", "perplexity"])
+    told = json.loads(layerdrop("choose", tmp_path, "--least", "params", "--json").stdout)
+    done = subprocess.run(
+        ["bash", "-c", told["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "pruned layers: kept encoder 3 of 6 layers" in said(done)
+    for name in ("accuracy", "loss") if metric else ("loss",):
+        assert float(re.search(rf"\| {name} ([\d.]+)", said(done))[1]) == pytest.approx(half.quality[name], abs=6e-4)
+    layerdrop("report", tmp_path)
+    assert f"<td>{half.quality[half.metric]:.2f}</td>" in (tmp_path / "report.html").read_text()
+
+
 def test_what_needs_a_decoder(select, path, sentence_data, tmp_path):
     done = select("--method", "search", "--keep", "encoder=5", "--metric", "bleu", check=False)
     ends_in_one_line(done, "--metric bleu is for models that translate")
-    for verb in ("sweep", "mixture"):
-        done = layerdrop(verb, sentence_data, "--path", path, "--cpu", "-o", tmp_path / verb, check=False)
-        ends_in_one_line(done, "no decoder")
+    done = layerdrop("mixture", sentence_data, "--path", path, "--cpu", "-o", tmp_path / "mixture", check=False)
+    ends_in_one_line(done, "no decoder")
+    done = layerdrop("sweep", sentence_data, "--path", path, "-o", tmp_path, "--metric", "bleu", check=False)
+    ends_in_one_line(done, "--metric bleu is for models that translate, and these")
     done = layerdrop("export", path, "--format", "ctranslate2", "-o", tmp_path / "ct2", check=False)
     ends_in_one_line(done, "--format ctranslate2 takes models of the kinds bart, transformer, transformer_lm")
