@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.modules import DropRates, LayerDropModuleList, remove_heads, sub_layers_of, without
+from fairseq_layerdrop.modules.layer_drop import Skips
 from fairseq_layerdrop.plan import SUB_LAYERS, UserError
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import (
@@ -274,11 +275,28 @@ class TestRates:
         assert rates["linear"] == pytest.approx([0.1, 0.2, 0.3, 0.4])  # stochastic depth: l/L p, l = 1..L
         assert rates["exponential"] == pytest.approx([0.4 * (2 ** (i / 3) - 1) for i in range(4)])  # LayerSkip
 
-    def test_listed_rates(self):
-        model = tiny(decoder_layerdrop_rates="0,0.1,0.5,1")
-        assert (
-            model.decoder.layers.rates.layers == (0, 0.1, 0.5, 1) and type(model.encoder.layers) is torch.nn.ModuleList
-        )
+    @pytest.mark.parametrize("kind, field", zip(KINDS, ("layers", "sub_layers", "heads")))
+    def test_listed_rates(self, kind, field):
+        """In the layers named, the groups of that kind and no others; a warm-up goes over the list."""
+        warmup = {"layerdrop_time_schedule": "warmup", "layerdrop_warmup_updates": 10}
+        model = tiny(**{f"decoder_{kind}_rates": "0,0.1,0.5,1"}, **warmup)
+        layers = model.decoder.layers
+        assert layers.rates == replace(DropRates((0.0,) * 4), **{field: (0, 0.1, 0.5, 1)})
+        assert type(model.encoder.layers) is torch.nn.ModuleList
+        for update in (5, 10):
+            layers.set_num_updates(update)
+            assert getattr(layers.rates_in_force, field) == pytest.approx([0, update / 100, update / 20, update / 10])
+        first, *_, last = layers._draw([layers[i] for i in range(4)])
+        without_attention = Skips(sub_layers=("self_attn", "encoder_attn"))
+        assert not first and last == (without_attention if kind == "headdrop" else Skips(layer=True))
+
+    def test_lists_are_those_of_one_rate(self):
+        """The same draws as a rate for all layers, of each kind, also beside one another."""
+        plain = dropping(**dict.fromkeys(KINDS, 0.3))
+        listed = {f"{stack}_{kind}_rates": "0.3,0.3,0.3,0.3" for kind in KINDS for stack in ("encoder", "decoder")}
+        listed = tiny(**listed)
+        for update in range(3):
+            assert equal(training_pass(listed, SAMPLE, update), training_pass(plain, SAMPLE, update))
 
     @pytest.mark.parametrize("target, rate", [(1, 0.75), (2, 0.5), (4, 0.0)])
     def test_best_rate_for_a_depth(self, target, rate):
@@ -304,6 +322,18 @@ class TestRates:
             ({"decoder_layerdrop_rates": "0,0.5"}, "must be 4 numbers"),
             ({"decoder_layerdrop_rates": "0,0,0,x"}, "must be 4 numbers"),
             ({"decoder_layerdrop_rates": "0,0,0,1", "layerdrop_depth_schedule": "linear"}, "exclude each other"),
+            ({"encoder_layerdrop_target_depth": 2, "layerdrop_depth_schedule": "linear"}, "exclude each other"),
+            ({"decoder_headdrop_rates": "0,0.5,1"}, r"--decoder-headdrop-rates must be 4 numbers in \[0, 1\]"),
+            ({"decoder_sublayerdrop_rates": "0,0,0,1.1"}, r"--decoder-sublayerdrop-rates must be 4 numbers"),
+            ({"encoder_headdrop_rates": "0,0,0,nan"}, r"--encoder-headdrop-rates must be 4 numbers"),
+            (
+                {"encoder_headdrop": 0.1, "encoder_headdrop_rates": "0,0,0,1"},
+                "^--encoder-headdrop and --encoder-headdrop-rates exclude each other; give one$",
+            ),
+            (
+                {"decoder_sublayerdrop_rates": "0,0,0,1", "layerdrop_depth_schedule": "exponential"},
+                "^--decoder-sublayerdrop-rates and --layerdrop-depth-schedule exclude each other; give one$",
+            ),
             ({"decoder_layerdrop_target_depth": 5}, "must be in 1-4"),
             ({"decoder_sublayerdrop": 1.5}, r"--decoder-sublayerdrop must be in \[0, 1\]"),
             ({"decoder_layerdrop": 0.1, "layerdrop_time_schedule": "warmup"}, "--layerdrop-warmup-updates"),
