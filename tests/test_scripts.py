@@ -1,11 +1,14 @@
 """The scripts that the README names, small."""
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
 
@@ -76,3 +79,36 @@ class TestMulti30k:
             "multi30k/train.sh", "baseline", OUT=tmp_path, check=False
         ).stderr  # fmt: skip
         assert "bash scripts/multi30k/train.sh" in script("multi30k/evaluate.sh", OUT=tmp_path, check=False).stderr
+
+
+class TestWhatToDrop:
+    """The comparison of what to drop while training, all of whose runs are done, so that none is trained here."""
+
+    CONFIGS = ROOT / "configs/wikitext2"
+
+    @pytest.fixture
+    def bench(self):
+        spec = importlib.util.spec_from_file_location("what_to_drop", ROOT / "scripts/bench/what_to_drop.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def written(self, bench, monkeypatch, folder, *flags):
+        """What it writes to OUT.json and OUT.md."""
+        arguments = ("data", "--work", folder, "--out", folder / "out", "--seeds", "1", "2", *flags)
+        monkeypatch.setattr(sys, "argv", ["what_to_drop.py", *map(str, arguments)])
+        bench.main()
+        return [(folder / f"out.{ending}").read_text() for ending in ("json", "md")]
+
+    def test_runs_of_other_lengths_are_other_runs(self, bench, monkeypatch, tmp_path):
+        expected = [(self.CONFIGS / f"what_to_drop.{ending}").read_text() for ending in ("json", "md")]
+        rows = json.loads(expected[0])
+        short = [{**row, "updates": 500, "perplexity": 100.0} for row in rows]
+        (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*short, *rows]))
+        assert self.written(bench, monkeypatch, tmp_path) == expected
+        told, table = self.written(bench, monkeypatch, tmp_path, "--updates", 500)
+        assert json.loads(told) == short and table.count("100.0 ± 0.0") == 15
+
+    def test_their_folders(self, bench):
+        names = {bench.run_name(name, seed, n) for name in bench.VARIANTS for seed in (1, 2) for n in (3000, 500)}
+        assert len(names) == 4 * len(bench.VARIANTS) and {"heads+layers-1", "heads+layers-1-500"} < names

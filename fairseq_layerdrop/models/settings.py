@@ -10,6 +10,7 @@ from omegaconf import II, OmegaConf
 
 from ..modules import DEPTH_SCHEDULES, TIME_SCHEDULES, DropRates, depth_factors, time_factor
 from ..plan import UserError
+from ..surgery import DROPS
 
 
 @dataclass
@@ -58,6 +59,16 @@ class EncoderDropSettings(DropSettings):
         default=None,
         metadata={"help": "LayerDrop rate of each encoder layer, as in 0,0.1,0.2, in place of --encoder-layerdrop"},
     )
+    encoder_sublayerdrop_rates: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "rate of the sub-layers of each encoder layer, as in 0,0.1,0.2, in place of --encoder-sublayerdrop"
+        },
+    )
+    encoder_headdrop_rates: Optional[str] = field(
+        default=None,
+        metadata={"help": "rate of the heads of each encoder layer, as in 0,0.1,0.2, in place of --encoder-headdrop"},
+    )
     encoder_layerdrop_target_depth: Optional[int] = field(
         default=None,
         metadata={
@@ -91,6 +102,16 @@ class DecoderDropSettings(DropSettings):
     decoder_layerdrop_rates: Optional[str] = field(
         default=None,
         metadata={"help": "LayerDrop rate of each decoder layer, as in 0,0.1,0.2, in place of --decoder-layerdrop"},
+    )
+    decoder_sublayerdrop_rates: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "rate of the sub-layers of each decoder layer, as in 0,0.1,0.2, in place of --decoder-sublayerdrop"
+        },
+    )
+    decoder_headdrop_rates: Optional[str] = field(
+        default=None,
+        metadata={"help": "rate of the heads of each decoder layer, as in 0,0.1,0.2, in place of --decoder-headdrop"},
     )
     decoder_layerdrop_target_depth: Optional[int] = field(
         default=None,
@@ -142,11 +163,40 @@ def with_settings(architecture, settings: type[DropSettings]):
     return completed
 
 
-def _rate(args, name: str, flag: str) -> float:
-    rate = getattr(args, name, None) or 0.0
+def _listed(text: str, flag: str, depth: int) -> tuple[float, ...]:
+    try:
+        rates = tuple(float(item) for item in text.split(","))
+    except ValueError:
+        rates = ()
+    if len(rates) != depth or not all(0 <= rate <= 1 for rate in rates):
+        raise UserError(f"{flag} must be {depth} numbers in [0, 1], as in 0,0.1,0.2, not {text}")
+    return rates
+
+
+def _rates(args, stack: str, kind: str, depth: int) -> tuple[float, ...]:
+    """The rates of groups of one *kind*, as ``headdrop``, in each of *depth* layers, from the one way that is given."""
+    flag = f"--{stack}-{kind}"
+    rate, target, listed = (getattr(args, f"{stack}_{kind}{end}", None) for end in ("", "_target_depth", "_rates"))
+    schedule = str(getattr(args, "layerdrop_depth_schedule", None) or "uniform")
+    ways = {
+        flag: bool(rate),
+        f"{flag}-target-depth": target is not None,
+        f"{flag}-rates": bool(listed),
+        "--layerdrop-depth-schedule": (target is not None or bool(listed)) and schedule != "uniform",
+    }
+    given = [way for way, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other; give one")
+    if listed:
+        return _listed(listed, f"{flag}-rates", depth)
+    if target is not None:
+        if not 1 <= target <= depth:
+            raise UserError(f"{flag}-target-depth must be in 1-{depth}, the depth of the {stack}, not {target}")
+        rate = 1 - target / depth
+    rate = rate or 0.0
     if not 0 <= rate <= 1:
-        raise UserError(f"--{flag} must be in [0, 1], not {rate}")
-    return rate
+        raise UserError(f"{flag} must be in [0, 1], not {rate}")
+    return tuple(rate * factor for factor in depth_factors(schedule, depth))
 
 
 def drop_rates(args, stack: str, depth: int) -> DropRates:
@@ -155,35 +205,7 @@ def drop_rates(args, stack: str, depth: int) -> DropRates:
     Raises:
         UserError: the settings are wrong or exclude each other.
     """
-    flag = f"{stack}-layerdrop"
-    rate = _rate(args, f"{stack}_layerdrop", flag)
-    target = getattr(args, f"{stack}_layerdrop_target_depth", None)
-    listed = getattr(args, f"{stack}_layerdrop_rates", None)
-    if sum(map(bool, (rate, target is not None, listed))) > 1:
-        raise UserError(f"--{flag}, --{flag}-target-depth and --{flag}-rates exclude each other; give one")
-    if target is not None:
-        if not 1 <= target <= depth:
-            raise UserError(f"--{flag}-target-depth must be in 1-{depth}, the depth of the {stack}, not {target}")
-        rate = 1 - target / depth
-    schedule = getattr(args, "layerdrop_depth_schedule", None) or "uniform"
-    if target is not None and schedule != "uniform":
-        raise UserError(f"--{flag}-target-depth and --layerdrop-depth-schedule exclude each other; give one")
-    factors = depth_factors(str(schedule), depth)
-    layers = tuple(rate * factor for factor in factors)
-    if listed:
-        if schedule != "uniform":
-            raise UserError(f"--{flag}-rates and --layerdrop-depth-schedule exclude each other; give one")
-        try:
-            layers = tuple(float(item) for item in listed.split(","))
-        except ValueError:
-            layers = ()
-        if len(layers) != depth or not all(0 <= item <= 1 for item in layers):
-            raise UserError(f"--{flag}-rates must be {depth} numbers in [0, 1], as in 0,0.1,0.2, not {listed}")
-    groups = {
-        kind: tuple(_rate(args, f"{stack}_{kind}", f"{stack}-{kind}") * factor for factor in factors)
-        for kind in ("sublayerdrop", "headdrop")
-    }
-    return DropRates(layers, groups["sublayerdrop"], groups["headdrop"])
+    return DropRates(*(_rates(args, stack, kind, depth) for kind in DROPS))
 
 
 def drop_schedule(args):

@@ -81,7 +81,7 @@ class EncoderCache:
     Attributes:
         keys: B x heads x width of a head x S.
         values: B x heads x S x width of a head.
-        beam: number of rows of a query that share each of the B.
+        beam: number of rows of a query that share each of the B: rows 0 to beam - 1 the first, and so on.
         padding: which of S are padding, B x 1 x 1 x S; None where there is none.
     """
 
@@ -89,6 +89,18 @@ class EncoderCache:
     values: torch.Tensor
     beam: int
     padding: torch.Tensor | None
+
+    def reorder(self, new_order: torch.Tensor) -> None:
+        """Let row i of the queries become row new_order[i]; each has a sentence to itself where groups are torn up."""
+        sentences = new_order // self.beam
+        if torch.equal(sentences, torch.arange(self.keys.size(0) * self.beam, device=new_order.device) // self.beam):
+            return  # beams change places within their sentences
+        if shared_rows(sentences[None, :, None], self.beam):
+            sentences = sentences[:: self.beam]
+        else:
+            self.beam = 1
+        self.keys, self.values = self.keys[sentences], self.values[sentences]
+        self.padding = None if self.padding is None else self.padding[sentences]
 
 
 def shared_rows(states: torch.Tensor, beam: int) -> bool:
@@ -252,12 +264,6 @@ class StepAttention(MultiheadAttention):
         cache = self.get_incremental_state(incremental_state, _KEY)
         if cache is None:
             return super().reorder_incremental_state(incremental_state, new_order)
-        if self.encoder_decoder_attention:
-            sentences = new_order.view(-1, cache.beam)[:, 0] // cache.beam
-            if sentences.numel() != cache.keys.size(0):  # else beams change places within their sentences
-                cache.keys, cache.values = cache.keys[sentences], cache.values[sentences]
-                cache.padding = None if cache.padding is None else cache.padding[sentences]
-            return incremental_state
         cache.reorder(new_order)
         return incremental_state
 

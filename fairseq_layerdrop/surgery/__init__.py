@@ -11,6 +11,7 @@ from .checkpoint import (
     trust_own_processes,
 )
 from .config import (
+    DROPS,
     IMPORTANCE_SETTING,
     SUBLAYERS_SETTING,
     ConfigError,
@@ -47,6 +48,7 @@ from .state import (
 )
 
 __all__ = [
+    "DROPS",
     "HISTORY_KEY",
     "IMPORTANCE_SETTING",
     "SUBLAYERS_SETTING",

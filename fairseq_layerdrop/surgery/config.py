@@ -22,6 +22,8 @@ from ..plan import (
     transformer_structure,
 )
 
+# The kinds of groups that a training drops, as settings name them: layers, sub-layers, heads.
+DROPS = ("layerdrop", "sublayerdrop", "headdrop")
 # The setting in which our models note the sub-layers that they lack.
 SUBLAYERS_SETTING = "pruned_sublayers"
 # Where the importances that a checkpoint's model has learned are noted when it is loaded.
@@ -110,17 +112,17 @@ def set_plan(cfg, plan: Plan) -> None:
     """Let *cfg*, in place, describe the model that *plan* leaves of the one that it describes.
 
     Beside the depths, that is what the layers lack, where *cfg* has a place for it, and what our models are told of
-    each layer: its LayerDrop rate and the neighbours with which it shares weights. Importances are no longer learned,
+    each layer: its drop rates and the neighbours with which it shares weights. Importances are no longer learned,
     and a target depth that is reached goes.
     """
     for stack, part in plan.stacks.items():
         setattr(cfg, f"{stack}_layers", len(part.layers))
         if len(part.layers) == part.depth:
             continue
-        rates = getattr(cfg, f"{stack}_layerdrop_rates", None)
-        if rates:
-            of_layers = rates.split(",")
-            setattr(cfg, f"{stack}_layerdrop_rates", ",".join(of_layers[layer] for layer in part.layers))
+        for name in (f"{stack}_{kind}_rates" for kind in DROPS):
+            if getattr(cfg, name, None):
+                of_layers = getattr(cfg, name).split(",")
+                setattr(cfg, name, ",".join(of_layers[layer] for layer in part.layers))
         if getattr(cfg, f"{stack}_share_layers", None):
             chunks = chunks_of(getattr(cfg, f"{stack}_share_layers"), part.depth, stack)
             setattr(cfg, f"{stack}_share_layers", chunks_left(chunks, part.layers))

@@ -72,8 +72,9 @@ def _dropping(model: Mapping, stack: str) -> list[str]:
 
     words = [f"LayerDrop rates {given('layerdrop_rates')}"] if given("layerdrop_rates") else []
     words += ["rates learned"] if given("layerdrop_learned") else []
-    words += [f"sub-layers {given('sublayerdrop'):g}"] if given("sublayerdrop") else []
-    words += [f"heads {given('headdrop'):g}"] if given("headdrop") else []
+    for groups, kind in (("sub-layers", "sublayerdrop"), ("heads", "headdrop")):
+        words += [f"{groups} {given(kind):g}"] if given(kind) else []
+        words += [f"{groups} {given(f'{kind}_rates')}"] if given(f"{kind}_rates") else []
     if words or given("layerdrop") or given("layerdrop_target_depth"):
         schedules = ((model.get(f"layerdrop_{kind}_schedule"), kind) for kind in ("depth", "time"))
         words += [f"{name} in {kind}" for name, kind in schedules if name not in (None, "uniform", "constant")]

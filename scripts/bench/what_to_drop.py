@@ -5,8 +5,9 @@
 
 Each variant is trained by fairseq-train with the same updates and each of the --seeds, and evaluated by fairseq-eval-lm
 on the test set at full depth and at half of it. All settings but the drop rates are those of
-configs/wikitext2/layerdrop.yaml and of SMALLER. OUT.json and OUT.md are written from all results. Each result is a line
-of WORK/log.jsonl at once; a second call goes on, and several may run at the same time with different --seeds.
+configs/wikitext2/layerdrop.yaml and of SMALLER. OUT.json and OUT.md are written from all results with these --updates.
+Each result is a line of WORK/log.jsonl at once; a second call goes on, and several may run at the same time with
+different --seeds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from fairseq_layerdrop.plan import write_atomically
 
 ROOT = Path(__file__).parents[2]
 DEPTH = 8
+UPDATES = 3000
 SMALLER = {
     "model.decoder_layers": DEPTH,
     "model.decoder_layerdrop": 0.0,
@@ -57,9 +59,15 @@ def run(*words, log=None) -> str:
     return done.stdout
 
 
+def run_name(variant: str, seed: int, updates: int) -> str:
+    """The name of a run's folder; the usual number of updates isn't in it."""
+    name = f"{variant.replace(' ', '').replace(',', '-')}-{seed}"
+    return name if updates == UPDATES else f"{name}-{updates}"
+
+
 def train(args, name: str, seed: int) -> Path:
     """The best checkpoint of a variant's run; what is there of it goes on."""
-    folder = args.work / f"{name.replace(' ', '').replace(',', '-')}-{seed}"
+    folder = args.work / run_name(name, seed, args.updates)
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "done"
     if not done.exists():
@@ -121,7 +129,7 @@ def main():
     parser.add_argument("data", type=lambda path: Path(path).resolve())
     parser.add_argument("--work", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--updates", type=int, default=3000)
+    parser.add_argument("--updates", type=int, default=UPDATES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     args = parser.parse_args()
@@ -137,7 +145,7 @@ def main():
                 with log.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)
-    rows = rows_of(log)
+    rows = [row for row in rows_of(log) if row["updates"] == args.updates]
     order = list(VARIANTS)
     rows.sort(key=lambda row: (order.index(row["variant"]), row["seed"], row["keep"]))
     with write_atomically(args.out.with_suffix(".json")) as file:

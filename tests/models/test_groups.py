@@ -2,21 +2,34 @@
 
 import copy
 from dataclasses import replace
+from itertools import chain, combinations
 
 import pytest
 import torch
 
 from fairseq_layerdrop.modules import DropRates, LayerDropModuleList, remove_heads, sub_layers_of, without
+from fairseq_layerdrop.modules.layer_drop import Skips
 from fairseq_layerdrop.plan import SUB_LAYERS, UserError
-from tests.models.test_layerdrop_models import SAMPLE, build, settings, tiny, tiny_settings
+from tests.commands import NEEDS_FAIRSEQ_MAIN
+from tests.models.test_layerdrop_models import (
+    SAMPLE,
+    WARMING_UP,
+    build,
+    equal,
+    settings,
+    tiny,
+    tiny_settings,
+    training_pass,
+)
 
 KINDS = ("layerdrop", "sublayerdrop", "headdrop")
+SOME_KINDS = [kinds for size in (1, 2, 3) for kinds in combinations(KINDS, size)]
 
 
-def dropping(**rates):
+def dropping(also=(), **rates):
     """A 4 + 4-layer model without dropout, in training mode; *rates* are those of both stacks."""
     given = {f"{stack}_{kind}": rate for kind, rate in rates.items() for stack in ("encoder", "decoder")}
-    given = {**given, "dropout": 0.0, "encoder_layers": 4, "decoder_layers": 4}
+    given = {"dropout": 0.0, "encoder_layers": 4, "decoder_layers": 4, **given, **dict(also)}
     return build(settings("layerdrop_transformer_tiny", **given))
 
 
@@ -88,33 +101,42 @@ class TestWithout:
             remove_heads(layer.self_attn, heads)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kinds", SOME_KINDS, ids="+".join)
 class TestExtremes:
-    def test_zero_is_the_stock_model(self, kind):
-        assert torch.equal(outputs(dropping(**{kind: 0.0})), outputs(build(tiny_settings(), "transformer_tiny")))
+    @NEEDS_FAIRSEQ_MAIN
+    def test_zero_in_force_is_the_stock_model(self, kinds):
+        """Bit by bit, forwards and backwards, with dropout, though all that drops is there."""
+        ours = dropping(**dict.fromkeys(kinds, 0.5), also={**WARMING_UP, "dropout": 0.1})
+        assert all(type(stack.layers) is LayerDropModuleList for stack in (ours.encoder, ours.decoder))
+        expected = training_pass(build(tiny_settings(dropout=0.1), "transformer_tiny"), SAMPLE)
+        assert equal(training_pass(ours, SAMPLE), expected)
+        assert not equal(training_pass(ours, SAMPLE, update=10), expected)
 
-    def test_one_is_the_identity(self, kind):
-        """Without attention, each layer of the heads' model is its feed-forward part."""
-        model = dropping(**{kind: 1.0})
+    def test_one_is_the_identity(self, kinds):
+        """Without attention, each layer of the heads' model is its feed-forward part; any other kind takes that too."""
+        model = dropping(**dict.fromkeys(kinds, 1.0))
+        left = ["ffn"] if kinds == ("headdrop",) else []
         run = []
         for layer in model.modules():
             if hasattr(layer, "fc1"):
                 layer.fc1.register_forward_hook(lambda *_: run.append("ffn"))
                 layer.self_attn.register_forward_hook(lambda *_: run.append("self_attn"))
         out = outputs(model)
-        assert run == (["ffn"] * 8 if kind == "headdrop" else [])
+        assert run == left * 8
         stock = build(tiny_settings(), "transformer_tiny")
         for stack in (stock.encoder, stock.decoder):
-            left = ["ffn"] if kind == "headdrop" else []
             stack.layers = torch.nn.ModuleList(
                 [without(layer, [name for name in SUB_LAYERS if name not in left]) for layer in stack.layers]
             )
         assert torch.equal(out, outputs(stock))
 
-    def test_evaluation_drops_nothing(self, kind):
+    def test_evaluation_drops_nothing(self, kinds):
         stock = build(tiny_settings(), "transformer_tiny").eval()
-        assert torch.equal(outputs(dropping(**{kind: 0.9}).eval()), outputs(stock))
+        assert torch.equal(outputs(dropping(**dict.fromkeys(kinds, 0.9)).eval()), outputs(stock))
 
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestBackwards:
     def test_every_parameter_gets_a_gradient(self, kind):
         """Also those of the encoder where nothing attends to it: torch's DDP waits for all."""
         model = dropping(**{kind: 1.0})
@@ -166,8 +188,12 @@ class TestDraws:
         alone = [[skips.layer for skips in drawn] for drawn in self.passes(50, layerdrop=0.5)]
         along = [[skips.layer for skips in drawn] for drawn in self.passes(50, layerdrop=0.5, headdrop=0.1)]
         assert alone == along
-        sub = [[bool(skips.sub_layers) for skips in drawn] for drawn in self.passes(50, sublayerdrop=0.5)]
-        assert sub != alone
+        drops = {  # the first group of each kind
+            "layerdrop": lambda skips: skips.layer,
+            "sublayerdrop": lambda skips: skips.layer or "self_attn" in skips.sub_layers,
+            "headdrop": lambda skips: "self_attn" in skips.sub_layers or 0 in skips.heads.get("self_attn", ()),
+        }
+        assert len({tuple(of(drawn[0]) for drawn in self.passes(50, **{kind: 0.5})) for kind, of in drops.items()}) == 3
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("autocast", [False, True])
@@ -183,11 +209,60 @@ class TestDraws:
             (model.decoder.layer_importance.join(loss, 8) * 16).backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
-    def test_all_kinds_together_train(self):
-        model = dropping(layerdrop=0.2, sublayerdrop=0.2, headdrop=0.2)
-        for update in range(5):
-            outputs(model, update).sum().backward()
-        assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    def test_expected_number_of_all_kinds(self):
+        """A layer's sub-layers and heads that run, at p = 0.2 of each kind, q = 1 - p.
+
+        The feed-forward part runs with probability q^2, an attention with q^2 (1 - p^2), as it goes with its 2 heads,
+        and each head with q^3. 2,000 passes of 4 layers: each mean within 5 of its standard errors (chance: 6e-7).
+        """
+        found = {"sub-layers": [], "heads": []}
+        for skips in chain.from_iterable(self.passes(2000, **dict.fromkeys(KINDS, 0.2))):
+            left = [] if skips.layer else [name for name in SUB_LAYERS if name not in skips.sub_layers]
+            found["sub-layers"].append(len(left))
+            found["heads"].append(sum(2 - len(skips.heads.get(name, ())) for name in left if name != "ffn"))
+        expected = {"sub-layers": 0.8**2 * (1 + 2 * (1 - 0.2**2)), "heads": 4 * 0.8**3}
+        for name, counts in found.items():
+            counts = torch.tensor(counts, dtype=torch.double)
+            assert abs(counts.mean() - expected[name]) < 5 * counts.std() / len(counts) ** 0.5
+
+
+def by_hand(layer, x, skips, encoded):
+    """A post-norm layer over T x B x C written out, without what is skipped of it."""
+    if skips.layer:
+        return x
+    for name, key in (("self_attn", None), ("encoder_attn", encoded)):
+        attention = getattr(layer, name, None)
+        if attention is not None and name not in skips.sub_layers:
+            heads = [head for head in range(attention.num_heads) if head not in skips.heads.get(name, ())]
+            x = getattr(layer, f"{name}_layer_norm")(x + attention_by_heads(attention, x, heads, key))
+    return x if "ffn" in skips.sub_layers else layer.final_layer_norm(x + layer.fc2(torch.relu(layer.fc1(x))))
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_all_kinds_together(stack):
+    """Each pass is what the formulas say of the groups that it keeps; its gradients are theirs, and else zero."""
+    layers = getattr(dropping(**dict.fromkeys(KINDS, 0.3)), stack).layers
+    x, encoded, weights = torch.randn(5, 2, 64), torch.randn(3, 2, 64), torch.randn(5, 2, 64)
+    seen = set()
+    for update in range(20):
+        layers.set_num_updates(update)
+        drawn = layers._draw([layers[number] for number in range(4)])
+        layers.micro_batch = 0  # that the pass draws the same
+        found = x
+        for layer in layers:
+            found = layer(found, None) if stack == "encoder" else layer(found, encoded)[0]
+        expected = x.clone().requires_grad_()
+        for number, skips in enumerate(drawn):
+            seen |= {"layer"} if skips.layer else {*skips.sub_layers, *skips.heads}
+            expected = by_hand(layers[number], expected, skips, encoded)
+        torch.testing.assert_close(found, expected)
+        if all(skips.layer for skips in drawn):
+            continue
+        parameters = tuple(layers.parameters())
+        gradients = torch.autograd.grad((found * weights).sum(), parameters)
+        others = torch.autograd.grad((expected * weights).sum(), parameters, materialize_grads=True)
+        torch.testing.assert_close(gradients, others, rtol=1e-4, atol=1e-4)
+    assert seen >= {"layer", "self_attn", "ffn"}
 
 
 class TestRates:
@@ -200,11 +275,28 @@ class TestRates:
         assert rates["linear"] == pytest.approx([0.1, 0.2, 0.3, 0.4])  # stochastic depth: l/L p, l = 1..L
         assert rates["exponential"] == pytest.approx([0.4 * (2 ** (i / 3) - 1) for i in range(4)])  # LayerSkip
 
-    def test_listed_rates(self):
-        model = tiny(decoder_layerdrop_rates="0,0.1,0.5,1")
-        assert (
-            model.decoder.layers.rates.layers == (0, 0.1, 0.5, 1) and type(model.encoder.layers) is torch.nn.ModuleList
-        )
+    @pytest.mark.parametrize("kind, field", zip(KINDS, ("layers", "sub_layers", "heads")))
+    def test_listed_rates(self, kind, field):
+        """In the layers named, the groups of that kind and no others; a warm-up goes over the list."""
+        warmup = {"layerdrop_time_schedule": "warmup", "layerdrop_warmup_updates": 10}
+        model = tiny(**{f"decoder_{kind}_rates": "0,0.1,0.5,1"}, **warmup)
+        layers = model.decoder.layers
+        assert layers.rates == replace(DropRates((0.0,) * 4), **{field: (0, 0.1, 0.5, 1)})
+        assert type(model.encoder.layers) is torch.nn.ModuleList
+        for update in (5, 10):
+            layers.set_num_updates(update)
+            assert getattr(layers.rates_in_force, field) == pytest.approx([0, update / 100, update / 20, update / 10])
+        first, *_, last = layers._draw([layers[i] for i in range(4)])
+        without_attention = Skips(sub_layers=("self_attn", "encoder_attn"))
+        assert not first and last == (without_attention if kind == "headdrop" else Skips(layer=True))
+
+    def test_lists_are_those_of_one_rate(self):
+        """The same draws as a rate for all layers, of each kind, also beside one another."""
+        plain = dropping(**dict.fromkeys(KINDS, 0.3))
+        listed = {f"{stack}_{kind}_rates": "0.3,0.3,0.3,0.3" for kind in KINDS for stack in ("encoder", "decoder")}
+        listed = tiny(**listed)
+        for update in range(3):
+            assert equal(training_pass(listed, SAMPLE, update), training_pass(plain, SAMPLE, update))
 
     @pytest.mark.parametrize("target, rate", [(1, 0.75), (2, 0.5), (4, 0.0)])
     def test_best_rate_for_a_depth(self, target, rate):
@@ -230,6 +322,18 @@ class TestRates:
             ({"decoder_layerdrop_rates": "0,0.5"}, "must be 4 numbers"),
             ({"decoder_layerdrop_rates": "0,0,0,x"}, "must be 4 numbers"),
             ({"decoder_layerdrop_rates": "0,0,0,1", "layerdrop_depth_schedule": "linear"}, "exclude each other"),
+            ({"encoder_layerdrop_target_depth": 2, "layerdrop_depth_schedule": "linear"}, "exclude each other"),
+            ({"decoder_headdrop_rates": "0,0.5,1"}, r"--decoder-headdrop-rates must be 4 numbers in \[0, 1\]"),
+            ({"decoder_sublayerdrop_rates": "0,0,0,1.1"}, r"--decoder-sublayerdrop-rates must be 4 numbers"),
+            ({"encoder_headdrop_rates": "0,0,0,nan"}, r"--encoder-headdrop-rates must be 4 numbers"),
+            (
+                {"encoder_headdrop": 0.1, "encoder_headdrop_rates": "0,0,0,1"},
+                "^--encoder-headdrop and --encoder-headdrop-rates exclude each other; give one$",
+            ),
+            (
+                {"decoder_sublayerdrop_rates": "0,0,0,1", "layerdrop_depth_schedule": "exponential"},
+                "^--decoder-sublayerdrop-rates and --layerdrop-depth-schedule exclude each other; give one$",
+            ),
             ({"decoder_layerdrop_target_depth": 5}, "must be in 1-4"),
             ({"decoder_sublayerdrop": 1.5}, r"--decoder-sublayerdrop must be in \[0, 1\]"),
             ({"decoder_layerdrop": 0.1, "layerdrop_time_schedule": "warmup"}, "--layerdrop-warmup-updates"),

@@ -7,9 +7,11 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.models.transformer import TransformerModel
+from fairseq.models.transformer_lm import TransformerLanguageModel
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.models.settings import BothDropSettings, DecoderDropSettings, complete_settings
+from fairseq_layerdrop.modules import LayerDropModuleList, StepAttention
 from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import model_structure, prune_config
 from tests.commands import NEEDS_FAIRSEQ_MAIN
@@ -83,6 +85,24 @@ SAMPLE = {
 }
 
 
+# Rates that are in force after 10 updates: until then all that drops is there, and begins with dropping nothing.
+WARMING_UP = {"layerdrop_time_schedule": "warmup", "layerdrop_warmup_updates": 10}
+
+
+def training_pass(model, sample, update=0):
+    """What a training pass computes: its output, and the gradient of each parameter by name."""
+    model.set_num_updates(update)
+    model.zero_grad(set_to_none=True)
+    torch.manual_seed(7)  # of dropout
+    out = model(**sample)[0]
+    out.square().sum().backward()
+    return {"": out.detach(), **{name: parameter.grad for name, parameter in model.named_parameters()}}
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 class TestArchitectures:
     @NEEDS_FAIRSEQ_MAIN
     @pytest.mark.parametrize("arch", TRANSLATION + LANGUAGE_MODELS)
@@ -137,16 +157,18 @@ class TestLayerDrop:
         assert torch.equal(plain(**SAMPLE)[0], dropped(**SAMPLE)[0])
 
     @NEEDS_FAIRSEQ_MAIN
-    def test_zero_is_the_stock_model_in_training(self):
-        stock = build(
-            settings("layerdrop_transformer_tiny", encoder_layers=4, decoder_layers=4), model=TransformerModel
+    def test_zero_in_force_is_the_stock_language_model(self):
+        """Bit by bit, with dropout; encoder-decoder models are compared so in test_groups.py."""
+        arch, rates = (
+            "layerdrop_transformer_lm_tiny",
+            {f"decoder_{kind}drop": 0.5 for kind in ("layer", "sublayer", "head")},
         )
-        ours = tiny(0.0, dropout=0.1)
-        ours.load_state_dict(stock.state_dict())
-        torch.manual_seed(7)
-        expected = stock(**SAMPLE)[0]
-        torch.manual_seed(7)
-        assert torch.equal(ours(**SAMPLE)[0], expected)
+        given, sample = {"decoder_layers": 4, "dropout": 0.1}, {"src_tokens": SAMPLE["prev_output_tokens"]}
+        stock = build(settings(arch, **given), model=TransformerLanguageModel)
+        ours = build(settings(arch, **given, **rates, **WARMING_UP), arch)
+        assert type(ours.decoder.layers) is LayerDropModuleList
+        assert equal(training_pass(ours, sample), training_pass(stock, sample))
+        assert not equal(training_pass(ours, sample, update=10), training_pass(stock, sample))
 
     def test_one_is_the_identity(self):
         model = tiny(1.0, encoder_normalize_before=True, decoder_normalize_before=True)
@@ -213,3 +235,51 @@ def test_decoders_look_back():
     for number in range(len(model.decoder.layers)):
         layer = model.decoder.layers[number]
         assert layer.self_attn.looks_back and not layer.encoder_attn.looks_back
+
+
+class TestLookingBack:
+    """Whole models whose decoders leave away the mask, as on a GPU; here the CPU is told to do so too."""
+
+    @pytest.fixture
+    def looked(self, monkeypatch):
+        """The attentions that looked back."""
+        looked, look_back = [], StepAttention._look_back
+        monkeypatch.setattr(
+            StepAttention,
+            "_look_back",
+            lambda attention, query: looked.append(attention) or look_back(attention, query),
+        )
+        monkeypatch.setattr(StepAttention, "causal_on", ("cpu",))
+        return looked
+
+    @staticmethod
+    def assert_close(found, expected):
+        """Each tensor within 1e-5 of its own largest value, or of 1."""
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert (found[name] - tensor).abs().max() <= 1e-5 * max(1, tensor.abs().max()), name
+
+    @NEEDS_FAIRSEQ_MAIN
+    @pytest.mark.parametrize("family", ["transformer", "transformer_lm"])
+    @pytest.mark.parametrize("normalize_before", [False, True])
+    def test_trains_as_the_stock_model_does(self, family, normalize_before, looked):
+        stock = TransformerModel if family == "transformer" else TransformerLanguageModel
+        arch, given = f"layerdrop_{family}_tiny", {"decoder_normalize_before": normalize_before, "decoder_layers": 4}
+        given.update(dropout=0.0, attention_dropout=0.0)
+        sample = SAMPLE if family == "transformer" else {"src_tokens": SAMPLE["prev_output_tokens"]}
+        expected = training_pass(build(settings(arch, **given), model=stock), sample)
+        assert not looked
+        self.assert_close(training_pass(build(settings(arch, **given), arch), sample), expected)
+        assert len(looked) == 4
+
+    def test_with_all_that_is_dropped(self, looked):
+        """Looking back or not, at the same draws; also an attention that lost heads looks back."""
+        rates = {f"{stack}_{kind}": 0.3 for stack in ("encoder", "decoder") for kind in ("sublayerdrop", "headdrop")}
+        looking, masked = tiny(0.2, **rates), tiny(0.2, **rates)
+        for module in masked.modules():
+            if isinstance(module, StepAttention):
+                module.causal_on = ()
+        for update in range(5):
+            self.assert_close(training_pass(looking, SAMPLE, update), training_pass(masked, SAMPLE, update))
+        assert {attention.num_heads for attention in looked} == {1, 2}
+        assert not any("causal_on" in vars(attention) for attention in looked)

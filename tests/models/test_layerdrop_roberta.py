@@ -8,13 +8,15 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta import model as stock_model
 
 from fairseq_layerdrop.models.settings import EncoderDropSettings, complete_settings
+from fairseq_layerdrop.modules import LayerDropModuleList
 from fairseq_layerdrop.plan import PlanError, UserError, parse
 from fairseq_layerdrop.surgery import build_pruned, learned_importance, model_structure, prune_config
 from tests.commands import NEEDS_FAIRSEQ_MAIN
-from tests.models.test_layerdrop_models import build, count, settings
+from tests.models.test_layerdrop_models import WARMING_UP, build, count, equal, settings, training_pass
 from tests.surgery.test_build import old_attention
 
 TINY = "layerdrop_roberta_tiny"
+KINDS = ("layerdrop", "sublayerdrop", "headdrop")
 TOKENS = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, 1, 1]])
 
 
@@ -70,14 +72,17 @@ class TestArchitectures:
 
 class TestLayerDrop:
     @NEEDS_FAIRSEQ_MAIN
-    def test_zero_is_the_stock_model_in_training(self):
-        stock, ours = build(tiny_settings(dropout=0.1), model=RobertaModel), tiny(dropout=0.1)
-        torch.manual_seed(7)
-        expected = output(stock)
-        torch.manual_seed(7)
-        assert torch.equal(output(ours), expected)
+    def test_zero_in_force_is_the_stock_model(self):
+        """Bit by bit, with dropout, though all that drops is there."""
+        rates = {f"encoder_{kind}": 0.5 for kind in KINDS}
+        stock = build(tiny_settings(dropout=0.1), model=RobertaModel)
+        ours = build(tiny_settings(dropout=0.1, **rates, **WARMING_UP), TINY)
+        assert type(layers(ours)) is LayerDropModuleList
+        expected = training_pass(stock, {"src_tokens": TOKENS})
+        assert equal(training_pass(ours, {"src_tokens": TOKENS}), expected)
+        assert not equal(training_pass(ours, {"src_tokens": TOKENS}, update=10), expected)
 
-    @pytest.mark.parametrize("kind", ["layerdrop", "sublayerdrop", "headdrop"])
+    @pytest.mark.parametrize("kind", KINDS)
     def test_evaluation_drops_nothing(self, kind):
         assert torch.equal(output(tiny(**{f"encoder_{kind}": 0.9}).eval()), output(tiny().eval()))
 
@@ -87,7 +92,7 @@ class TestLayerDrop:
         states = model(TOKENS, features_only=True, return_all_hiddens=True)[1]["inner_states"]
         assert len(states) == 5 and all(torch.equal(state, states[0]) for state in states)
 
-    @pytest.mark.parametrize("kind", ["layerdrop", "sublayerdrop", "headdrop"])
+    @pytest.mark.parametrize("kind", KINDS)
     def test_every_layer_gets_a_gradient_in_every_pass(self, kind):
         model = tiny(**{f"encoder_{kind}": 0.5})
         for update in range(10):

@@ -27,6 +27,8 @@ def test_copy_says_the_new_depth_and_the_original_the_old(make):
     "given, expected",
     [
         ({"layerdrop_rates": "0,.1,.2,.3,.4,.5"}, {"layerdrop_rates": "0,.2,.5"}),
+        ({"sublayerdrop_rates": "0,.1,.2,.3,.4,.5"}, {"sublayerdrop_rates": "0,.2,.5"}),
+        ({"headdrop_rates": "0,.1,.2,.3,.4,.5", "headdrop": None}, {"headdrop_rates": "0,.2,.5", "headdrop": None}),
         ({"share_layers": "2"}, {"share_layers": None}),
         ({"share_layers": "3"}, {"share_layers": "2,1"}),
         ({"share_layers": "1,2,3"}, {"share_layers": None}),

@@ -14,6 +14,7 @@ from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
+    STOCK,
     ends_in_one_line,
     generate,
     layerdrop,
@@ -76,6 +77,25 @@ class TestGroups:
             assert curves[f"decoder_{kind}"] == pytest.approx(found[:5])
         skipped = [float(value) for value in re.findall(r"decoder_skipped=([\d.]+)", told)]
         assert skipped[:5] == pytest.approx(curves["decoder_skipped"]) and 0 < sum(skipped) < len(skipped)
+
+    @NEEDS_FAIRSEQ_MAIN
+    def test_listed_rates(self, translation_data, tmp_path):
+        """They are logged, described and pruned with their layers; stock fairseq takes an export all the same."""
+        lists = (
+            "--decoder-sublayerdrop-rates", "0,0,0.1,0.1,0.2,0.2", "--encoder-headdrop-rates", "0.3,0,0,0,0,0.9",
+        )  # fmt: skip
+        told = said(train_translation(translation_data, tmp_path, 1, *lists))
+        assert float(re.search(r"\| decoder_sublayerdrop ([\d.]+)", told)[1]) == pytest.approx(0.1, abs=6e-4)
+        assert float(re.search(r"\| encoder_headdrop ([\d.]+)", told)[1]) == pytest.approx(0.2, abs=6e-4)
+        full, small, tuned = tmp_path / "checkpoint_last.pt", tmp_path / "small.pt", tmp_path / "tuned"
+        prune = ("--prune-layers", "keep:3@every_other")
+        layerdrop("export", full, *prune, "-o", small)
+        train_translation(translation_data, tuned, 1, *lists, *prune, "--finetune-from-model", full)
+        left = ("0,0.1,0.2", "0.3,0,0")
+        for path, rates in ((full, lists[1::2]), (small, left), (tuned / "checkpoint_last.pt", left)):
+            described = layerdrop("describe", path).stdout
+            assert f"sub-layers {rates[0]}\n" in described and f"heads {rates[1]}\n" in described
+        run("fairseq-generate", translation_data, "--path", small, "--task", "translation", *EVALUATE, **STOCK)
 
     def test_restart_and_two_processes(self, translation_data, tmp_path):
         train_translation(translation_data, tmp_path / "whole", 4, *GROUPS)
