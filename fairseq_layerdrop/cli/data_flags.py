@@ -4,7 +4,8 @@ import argparse
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
@@ -55,6 +56,32 @@ def add_data_arguments(parser, stores: bool = True) -> None:
     parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
     parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
     parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+
+
+def named_checkpoints(given: Sequence[str]) -> dict[str, str]:
+    """The checkpoints of ``--path [NAME=]CKPT …`` by name; by default that of a checkpoint's folder.
+
+    Raises:
+        UserError: two have one name.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or "/" in name:
+            name, path = Path(text).absolute().parent.name, text
+        if name in named:
+            raise UserError(f"two models are called {name}; name them, --path NAME=CKPT")
+        named[name] = path
+    return named
+
+
+def add_paths_argument(parser) -> None:
+    """Add ``--path`` for :func:`named_checkpoints`."""
+    parser.add_argument(
+        "--path", metavar="[NAME=]CKPT", nargs="+", required=True,
+        help="checkpoints of full models, for instance with LayerDrop and without, each with a name for the pictures "
+        "(default: that of its folder)",
+    )  # fmt: skip
 
 
 def at_least_one(args, *names: str) -> None:

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from ..selection.mixture import (
     weight_within,
 )
 from ..version import __version__
-from .data_flags import add_data_arguments, at_least_one, load_data
+from .data_flags import add_data_arguments, add_paths_argument, at_least_one, load_data, named_checkpoints
 
 HELP = "code lengths and regret of the Bayesian mixture over all sub-networks that LayerDrop can draw"
 FORMAT = "fairseq-layerdrop mixture"
@@ -57,9 +56,7 @@ CODES = {
 
 def add_arguments(parser) -> None:
     add_data_arguments(parser)
-    parser.add_argument(
-        "--path", metavar="CKPT", nargs="+", required=True, help="full models, for instance with LayerDrop and without"
-    )
+    add_paths_argument(parser)
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for mixture.json, .png and .svg")
     parser.add_argument(
         "--stacks", choices=(*STACKS, "both"), default="decoder", help="which layers may be skipped (default: decoder)"
@@ -76,16 +73,6 @@ def add_arguments(parser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of these draws (default: 1)")
     parser.add_argument("--keep-parts", action="store_true", help="leave the scores of each batch in DIR/parts")
     parser.add_argument("--force", action="store_true", help="replace DIR/mixture.json if it exists")
-
-
-def _names(paths: Sequence[str]) -> list[str]:
-    """Short names for checkpoints, which differ."""
-    for names in ([Path(path).name for path in paths], ["/".join(Path(path).parts[-2:]) for path in paths]):
-        if len(set(names)) == len(paths):
-            return names
-    if len({os.path.realpath(path) for path in paths}) < len(paths):
-        raise UserError("--path names a checkpoint twice")
-    return list(paths)
 
 
 def _prior(args, loaded: Loaded) -> tuple[dict, str]:
@@ -227,14 +214,14 @@ def run(args) -> None:
         raise UserError(f"--rate must be above 0 and below 1, not {args.rate:g}")
     if args.seed < 0:
         raise UserError("--seed must be at least 0")
-    names = _names(args.path)
+    named = named_checkpoints(args.path)
     output = Path(args.output)
     result = output / "mixture.json"
     if result.exists() and not args.force:
         raise UserError(f"{result} exists; give another folder, or --force to replace it")
     pyplot()  # tell of a missing matplotlib before hours of work
     measured, every = [], []
-    for number, (path, name) in enumerate(zip(args.path, names)):
+    for number, (name, path) in enumerate(named.items()):
         told, parts = _measure(args, path, name, output / "parts" / str(number))
         measured.append(told)
         every.append(parts)

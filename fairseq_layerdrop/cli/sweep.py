@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -28,10 +27,12 @@ from ..version import __version__
 from .data_flags import (
     add_data_arguments,
     add_generation_arguments,
+    add_paths_argument,
     at_least_one,
     be_quiet,
     import_user_dir,
     max_tokens,
+    named_checkpoints,
 )
 
 HELP = "measure quality, size, speed and memory of models at each depth, with pictures"
@@ -50,10 +51,7 @@ def _depths(text: str) -> tuple[int, ...]:
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument(
-        "--path", metavar="[NAME=]CKPT", nargs="+", required=True,
-        help="checkpoints of full models, each with a name for the pictures (default: that of its folder)",
-    )  # fmt: skip
+    add_paths_argument(parser)
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the sweep; a known one goes on")
     group = parser.add_argument_group("what is measured; by default every depth of the decoder, or of the only stack")
     for stack in STACKS:
@@ -96,10 +94,7 @@ class _Model:
         return _CLASSIFY if self.task == "layerdrop_sentence_prediction" else "fill in masks"
 
 
-def _model(given: str) -> _Model:
-    name, equals, path = given.partition("=")
-    if not equals or "/" in name:
-        name, path = Path(given).absolute().parent.name, given
+def _model(name: str, path: str) -> _Model:
     checkpoint = load_checkpoint(path)
     depths = {stack: len(layers) for stack, layers in structure_of(checkpoint).items()}
     if not depths:
@@ -173,10 +168,7 @@ def run(args) -> None:
     import_user_dir(args.user_dir)
     pyplot()  # tell of a missing matplotlib before hours of work
     threads = args.threads or torch.get_num_threads()
-    models = [_model(given) for given in args.path]
-    names = [model.name for model in models]
-    if len(set(names)) < len(names):
-        raise UserError(f"two models are called {max(names, key=names.count)}; name them, --path NAME=CKPT")
+    models = [_model(name, path) for name, path in named_checkpoints(args.path).items()]
     does, *others = dict.fromkeys(model.does for model in models)
     if others:
         raise UserError(f"models that {does} and models that {others[0]} have no score in common; sweep them apart")

@@ -224,4 +224,4 @@ class TestMistakes:
         ends_in_one_line(mixture(out="out/mixture.json", check=False), "cannot write ")
 
     def test_twice_the_same(self, mixture, checkpoint):
-        ends_in_one_line(mixture(path=(checkpoint, checkpoint), check=False), "--path names a checkpoint twice")
+        ends_in_one_line(mixture(path=(checkpoint, checkpoint), check=False), "two models are called")
