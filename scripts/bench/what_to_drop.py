@@ -87,12 +87,11 @@ def train(args, name: str, seed: int) -> Path:
     return folder / "checkpoint_best.pt"
 
 
-def perplexity(args, checkpoint: Path, spec: str | None) -> float:
+def perplexity(data: Path, checkpoint: Path, spec: str | None, log: Path) -> float:
     """Perplexity by piece of SentencePiece on the test set, in blocks of 256."""
     user_dir = run("fairseq-layerdrop", "user-dir").strip()
-    log = checkpoint.with_name("evaluate.log")
     run(
-        "fairseq-eval-lm", args.data, "--path", checkpoint, "--user-dir", user_dir,
+        "fairseq-eval-lm", data, "--path", checkpoint, "--user-dir", user_dir,
         "--task", "layerdrop_language_modeling", "--gen-subset", "test", "--cpu", "--sample-break-mode", "none",
         "--tokens-per-sample", "256", "--max-tokens", "4096",
         "--required-batch-size-multiple", "1", *(["--prune-layers", spec] if spec else []), log=log,
@@ -141,7 +140,8 @@ def main():
                 row = {"variant": name, "seed": seed, "updates": args.updates, "keep": spec or f"{DEPTH} layers"}
                 if any(row.items() <= old.items() for old in rows_of(log)):
                     continue
-                row["perplexity"] = perplexity(args, train(args, name, seed), spec)
+                checkpoint = train(args, name, seed)
+                row["perplexity"] = perplexity(args.data, checkpoint, spec, checkpoint.with_name("evaluate.log"))
                 with log.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)
