@@ -1,8 +1,7 @@
 """What fine-tuning after pruning gives, with LayerDrop in the training and without, on WikiText-2.
 
     python scripts/bench/fine_tuning.py work/wikitext2/data-bin --work work/fine_tuning \
-        --path layerdrop=work/wikitext2/layerdrop/checkpoint_best.pt baseline=work/wikitext2/baseline/checkpoint_best.pt \
-        --out configs/wikitext2/fine_tuning
+        --path work/wikitext2/{layerdrop,baseline}/checkpoint_best.pt --out configs/wikitext2/fine_tuning
 
 Each model is pruned by Every Other to each of --keep layers, and fine-tuned without LayerDrop for --updates, a tenth of
 its training, with a quarter of its learning rate. Perplexities are by piece, on the test set. Each result is a line of
@@ -55,7 +54,7 @@ def table(rows: list[dict]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=lambda path: Path(path).resolve())
-    parser.add_argument("--path", nargs="+", metavar="NAME=CKPT", required=True)
+    parser.add_argument("--path", nargs="+", metavar="[NAME=]CKPT", required=True)
     parser.add_argument("--work", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", type=int, nargs="+", default=[8, 6, 4, 3])
