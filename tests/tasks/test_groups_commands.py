@@ -238,3 +238,12 @@ class TestShared:
         )
         assert shared(tmp_path / "tuned/checkpoint_last.pt", "decoder") == [0, 0, 2, 2, 4]
         assert shared(tmp_path / "tuned/checkpoint_last.pt", "encoder") == [0, 0, 2]
+
+    def test_on_two_processes(self, translation_data, tmp_path):
+        """torch's DistributedDataParallel has no place for weights that several checkpointed layers use."""
+        flags = (*self.SHARE, "--checkpoint-activations", "--ddp-backend")
+        train_on_two(translation_data, tmp_path / "two", 2, *flags, "legacy_ddp")
+        assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "two/checkpoint_last.pt").values())
+        for done in train_on_two(translation_data, tmp_path / "refused", 2, *flags, "pytorch_ddp", check=False):
+            ends_in_one_line(done, "--checkpoint-activations", "give --ddp-backend legacy_ddp")
+        train_translation(translation_data, tmp_path / "one", 1, *flags, "pytorch_ddp")
