@@ -11,6 +11,7 @@ from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
 from .settings import drop_rates, drop_schedule
 from .share import share_layers
+from .training import refuse_sharding
 
 
 def run_seed(args) -> int:
@@ -95,8 +96,8 @@ def check_settings(args) -> None:
     depths = {stack: getattr(args, f"{stack}_layers", None) for stack in STACKS}
     depths = {stack: depth for stack, depth in depths.items() if not getattr(args, f"{stack}_layers_to_keep", None)}
     dropping = [drop_rates(args, stack, depth) for stack, depth in depths.items() if depth]
-    if any(dropping) and getattr(args, "ddp_backend", None) == "fully_sharded":
-        raise UserError("LayerDrop doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
+    if any(dropping):
+        refuse_sharding(getattr(args, "ddp_backend", None))
 
 
 def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:

@@ -86,14 +86,11 @@ class PrunableTask:
         from_checkpoint = kwargs.get("from_checkpoint", False)
         run = cfg._get_parent() if OmegaConf.is_config(cfg) else None
         with _one_line(unless=from_checkpoint):
-            if not from_checkpoint and run is not None and run.get("model") is not None:  # a training
-                check_training(run.model, run.distributed_training)
             if cfg.prune_layers is not None:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
-                if run is not None and OmegaConf.select(run, "distributed_training.ddp_backend") == "fully_sharded":
-                    raise UserError(
-                        "--prune-layers doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp"
-                    )
+            if not from_checkpoint and run is not None and run.get("model") is not None:  # a training
+                # here, since fairseq-train asks for fairscale before it builds a fully sharded model
+                check_training(run.model, run.distributed_training, pruned=cfg.prune_layers is not None)
         return super().setup_task(cfg, **kwargs)
 
     @property

@@ -219,12 +219,23 @@ class TestMistakes:
             (("--prune-layers", "decoder=drop:0-5.encoder_attn"), "no decoder layer keeps its encoder_attn"),
             (("--pruned-sublayers", "decoder=drop:1"), "pruned_sublayers drops only sub-layers"),
             (("--prune-layers", HALF, "--finetune-from-model", "none.pt"), "no such checkpoint: none.pt"),
-            (
-                ("--prune-layers", HALF, "--ddp-backend", "fully_sharded"),
-                "doesn't train with --ddp-backend fully_sharded",
-            ),
             (("--pruned-sublayers", "decoder=drop:1.fnn"), "unknown sub-layer 'fnn'"),
         ],
     )
     def test_flags(self, translation_data, tmp_path, flags, words):
         ends_in_one_line(train_translation(translation_data, tmp_path, 1, *flags, check=False), words)
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ("--decoder-layerdrop", "0.1"),
+            ("--arch", "transformer_tiny", "--decoder-layerdrop", "0.1"),  # fairseq's issue 3875
+            ("--encoder-share-layers", "2"),
+            ("--pruned-sublayers", "decoder=drop:1.ffn"),
+            ("--prune-layers", HALF),
+        ],
+    )
+    def test_fully_sharded(self, translation_data, tmp_path, flags):
+        none = ("--encoder-layerdrop", "0", "--decoder-layerdrop", "0", "--ddp-backend", "fully_sharded")
+        done = train_translation(translation_data, tmp_path, 1, *none, *flags, check=False)
+        ends_in_one_line(done, "doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
