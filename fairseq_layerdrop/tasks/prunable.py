@@ -88,9 +88,9 @@ class PrunableTask:
         with _one_line(unless=from_checkpoint):
             if cfg.prune_layers is not None:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
-            if not from_checkpoint and run is not None and run.get("model") is not None:  # a training
-                # here, since fairseq-train asks for fairscale before it builds a fully sharded model
-                check_training(run.model, run.distributed_training, pruned=cfg.prune_layers is not None)
+            model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
+            if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
+                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
         return super().setup_task(cfg, **kwargs)
 
     @property

@@ -9,6 +9,8 @@ import time
 
 import pytest
 import torch
+from fairseq.dataclass.configs import EMAConfig
+from fairseq.models.ema.ema import EMA
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import parse, transformer_structure
@@ -28,6 +30,7 @@ from tests.commands import (
     train_on_two,
     train_translation,
 )
+from tests.models.test_layerdrop_models import tiny
 from tests.outputs import load, outputs
 
 HALF, SUB_LAYERS = "decoder=keep:0,2,5", "encoder=drop:1,3.ffn/decoder=drop:0.ffn,2,4.self_attn,5.encoder_attn"
@@ -149,6 +152,24 @@ def test_averages_are_pruned_too(translation_data, tmp_path, fp32):
     assert not torch.equal(
         averages["ema"]["decoder.layers.1.fc1.weight"], tuned(tmp_path / "half")["model"]["decoder.layers.1.fc1.weight"]
     )
+
+
+@pytest.mark.parametrize("fp32", [False, True])
+def test_averages_of_what_is_shared(fp32):
+    """After two updates d²w₀ + d(1-d)w₁ + (1-d)w₂, of layers that share weights and of tied embeddings too."""
+    model, values = tiny(decoder_share_layers="2", share_all_embeddings=True), []
+    average = EMA(model, EMAConfig(store_ema=True, ema_decay=0.5, ema_fp32=fp32))
+    for update in range(3):
+        values.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        if update:
+            average.step(model, update)
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(update)))
+    found = average.get_model().state_dict()
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        expected = values[0][name] / 4 + values[1][name] / 4 + values[2][name] / 2
+        torch.testing.assert_close(found[name], expected, msg=name)
+    assert found["decoder.layers.0.fc1.weight"].data_ptr() == found["decoder.layers.1.fc1.weight"].data_ptr()
 
 
 def test_a_model_without_sub_layers_from_scratch(translation_data, tmp_path):
