@@ -44,12 +44,12 @@ def make_droppable(model, args, task) -> None:
         use_layerdrop(stack, name, args, layers)
         if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
             raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
-        stack.register_load_state_dict_pre_hook(partial(_fit_state, chunks))
+        stack.register_load_state_dict_pre_hook(partial(_fit_state, name, chunks))
     if hasattr(model, "decoder"):
         take_over_attentions(model.decoder)
 
 
-def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
+def _fit_state(name, chunks, stack, state_dict, prefix, *_) -> None:
     """Let a state dict that *stack* is about to load fit it: importances may have begun or ended to be learned.
 
     Raises:
@@ -71,8 +71,8 @@ def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
                 # attentions with different heads are of different shapes
                 if twin is not None and twin.shape == state_dict[key].shape and not torch.equal(twin, state_dict[key]):
                     raise SystemExit(
-                        f"error: layers {first} and {other} of this checkpoint are to share their weights, and have "
-                        "different ones; leave out --…-share-layers, or train from scratch"
+                        f"error: {name} layers {first} and {other} of this checkpoint are to share their weights, and "
+                        f"have different ones; leave out --{name}-share-layers, or train from scratch"
                     )
         first += size
 

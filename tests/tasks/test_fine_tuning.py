@@ -213,6 +213,10 @@ class TestMistakes:
         done = train_translation(translation_data, tmp_path, 9, *flags, check=False)
         ends_in_one_line(done, "the optimizer state of a full model doesn't fit", "--reset-optimizer")
 
+    def test_in_the_folder_of_the_full_model(self, translation_data, checkpoint):
+        done = train_translation(translation_data, checkpoint.parent, 9, "--prune-layers", HALF, check=False)
+        ends_in_one_line(done, "the optimizer state of a full model doesn't fit", "another --save-dir")
+
     def test_export_without_sub_layers(self, translation_data, checkpoint, tmp_path):
         """What the line advises works."""
         small = tmp_path / "small.pt"

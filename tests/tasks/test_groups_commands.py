@@ -174,6 +174,15 @@ class TestLearned:
         )
         assert learned_importance(weights(tmp_path / "again/checkpoint_last.pt")).keys() == {"decoder"}
 
+    def test_begins_and_ends_with_no_restart(self, learned, checkpoint, translation_data):
+        """The optimizer's state wouldn't fit."""
+        for folder, flags, words in (
+            (learned[0], LEARNED[:1], "was trained with --decoder-layerdrop-learned; give it again"),
+            (checkpoint.parent, LEARNED, "was trained without --encoder-layerdrop-learned; leave it out"),
+        ):
+            done = train_translation(translation_data, folder, 9, *flags, check=False)
+            ends_in_one_line(done, words, f"--finetune-from-model {folder}/checkpoint_last.pt and another --save-dir")
+
     @NEEDS_FAIRSEQ_MAIN
     def test_whole_export_is_stock(self, learned, translation_data, tmp_path):
         checkpoint = learned[0] / "checkpoint_last.pt"
@@ -231,7 +240,7 @@ class TestShared:
             translation_data, tmp_path / "refused", 1, "--decoder-share-layers", "3", "--encoder-share-layers", "3",
             "--finetune-from-model", full, check=False,
         )  # fmt: skip
-        ends_in_one_line(done, "are to share their weights, and have different ones")
+        ends_in_one_line(done, "are to share their weights, and have different ones", "--decoder-share-layers")
         # trained on, both ends of a pair move together
         train_translation(
             translation_data, tmp_path / "tuned", 2, *self.SHARE, "--prune-layers", spec, "--finetune-from-model", full
