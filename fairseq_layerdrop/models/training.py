@@ -1,9 +1,15 @@
 """What is refused when a training begins, before anything is built; checkpoints that were trained so still load."""
 
+from dataclasses import fields
+
 from ..plan import STACKS, UserError
 from ..surgery import SUBLAYERS_SETTING
+from .settings import DropSettings
 
 _RATES = ("layerdrop", "layerdrop_rates", "layerdrop_target_depth", "layerdrop_learned", "sublayerdrop", "headdrop")
+
+_DEFAULTS = {item.name: item.default for item in fields(DropSettings)}
+_SCHEDULES = tuple(name for name in _DEFAULTS if name.startswith("layerdrop_"))
 
 
 def drops_groups(args) -> bool:
@@ -30,6 +36,23 @@ def refuse_sharding(ddp_backend: str | None) -> None:
         )
 
 
+def _check_schedules(args) -> None:
+    """Refuse schedules that nothing would read.
+
+    Raises:
+        UserError: there are no rates, or none that grow with gamma.
+    """
+    given = {name: getattr(args, name, None) for name in _SCHEDULES}
+    changed = [name for name, value in given.items() if value is not None and str(value) != str(_DEFAULTS[name])]
+    if changed and not drops_groups(args):
+        raise UserError(
+            f"--{changed[0].replace('_', '-')} is for LayerDrop, and no rate is given; leave it out, or give a rate, "
+            "for instance --encoder-layerdrop or --decoder-layerdrop"
+        )
+    if "layerdrop_gamma" in changed and str(given["layerdrop_time_schedule"]) != "progressive":
+        raise UserError("--layerdrop-gamma is for --layerdrop-time-schedule progressive; leave it out, or give that")
+
+
 def check_training(args, distribution, pruned: bool = False) -> None:
     """Refuse a training whose settings don't go together.
 
@@ -39,8 +62,9 @@ def check_training(args, distribution, pruned: bool = False) -> None:
         pruned: whether the model is to be pruned.
 
     Raises:
-        UserError: they exclude each other.
+        UserError: they exclude each other, or nothing would read one of them.
     """
+    _check_schedules(args)
     shares = shares_layers(args)
     if pruned or shares or drops_groups(args) or getattr(args, SUBLAYERS_SETTING, None):
         refuse_sharding(distribution.ddp_backend)
