@@ -213,3 +213,27 @@ def test_decoders_look_back():
     for number in range(len(model.decoder.layers)):
         layer = model.decoder.layers[number]
         assert layer.self_attn.looks_back and not layer.encoder_attn.looks_back
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_checkpointed_activations(offload):
+    """Decoding takes the same steps with them as without, and training finds the same gradients."""
+    flags = {"checkpoint_activations": True, "offload_activations": offload}
+    plain, checkpointed = tiny(), tiny(**flags)
+    outputs, gradients, steps = [], [], {plain: [], checkpointed: []}
+    tokens = SAMPLE["prev_output_tokens"]
+    for model in (plain, checkpointed):
+        for layer in model.decoder.layers:
+            assert hasattr(layer, "precheckpoint_forward") == (model is checkpointed)
+            step = layer._step
+            layer._step = lambda *args, step=step, model=model: steps[model].append(1) or step(*args)
+        model(**SAMPLE)[0].square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        with torch.no_grad():
+            encoded, state = model.eval().encoder(SAMPLE["src_tokens"], SAMPLE["src_lengths"]), {}
+            for length in range(1, 5):
+                outputs.append(model.decoder(tokens[:, :length], encoded, incremental_state=state)[0])
+    assert all(map(torch.equal, outputs[:4], outputs[4:]))
+    assert len(steps[checkpointed]) == len(steps[plain]) == 4 * 4
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-4)
