@@ -114,7 +114,7 @@ def train_translation(data, out, updates, *flags, **kwargs) -> subprocess.Comple
     )  # fmt: skip
 
 
-def train_on_two(data, out, updates, *flags) -> list[subprocess.CompletedProcess]:
+def train_on_two(data, out, updates, *flags, **kwargs) -> list[subprocess.CompletedProcess]:
     """Train as :func:`train_translation` does, in two gloo processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -124,6 +124,7 @@ def train_on_two(data, out, updates, *flags) -> list[subprocess.CompletedProcess
         return train_translation(
             data, out, updates, "--distributed-world-size", "2", "--distributed-rank", number,
             "--distributed-init-method", address, "--distributed-backend", "gloo", "--distributed-no-spawn", *flags,
+            **kwargs,
         )  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:

@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "surgery": {"plan", "modules", "version"},
     "modules": set(),
     "models": {"modules", "plan", "surgery"},
-    "tasks": {"plan", "surgery", "modules", "evaluation"},
+    "tasks": {"plan", "surgery", "modules", "models", "evaluation"},
     "evaluation": set(),
     "selection": {"plan", "surgery", "modules", "evaluation"},
     "reports": {"plan"},

@@ -3,5 +3,6 @@
 from .layerdrop_roberta import LayerDropRobertaModel
 from .layerdrop_transformer import LayerDropTransformerModel
 from .layerdrop_transformer_lm import LayerDropTransformerLanguageModel
+from .training import check_training
 
-__all__ = ["LayerDropRobertaModel", "LayerDropTransformerLanguageModel", "LayerDropTransformerModel"]
+__all__ = ["LayerDropRobertaModel", "LayerDropTransformerLanguageModel", "LayerDropTransformerModel", "check_training"]

@@ -11,6 +11,7 @@ from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
 from .settings import drop_rates, drop_schedule
 from .share import share_layers
+from .training import refuse_sharding
 
 
 def run_seed(args) -> int:
@@ -43,12 +44,12 @@ def make_droppable(model, args, task) -> None:
         use_layerdrop(stack, name, args, layers)
         if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
             raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
-        stack.register_load_state_dict_pre_hook(partial(_fit_state, chunks))
+        stack.register_load_state_dict_pre_hook(partial(_fit_state, name, chunks))
     if hasattr(model, "decoder"):
         take_over_attentions(model.decoder)
 
 
-def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
+def _fit_state(name, chunks, stack, state_dict, prefix, *_) -> None:
     """Let a state dict that *stack* is about to load fit it: importances may have begun or ended to be learned.
 
     Raises:
@@ -70,8 +71,8 @@ def _fit_state(chunks, stack, state_dict, prefix, *_) -> None:
                 # attentions with different heads are of different shapes
                 if twin is not None and twin.shape == state_dict[key].shape and not torch.equal(twin, state_dict[key]):
                     raise SystemExit(
-                        f"error: layers {first} and {other} of this checkpoint are to share their weights, and have "
-                        "different ones; leave out --…-share-layers, or train from scratch"
+                        f"error: {name} layers {first} and {other} of this checkpoint are to share their weights, and "
+                        f"have different ones; leave out --{name}-share-layers, or train from scratch"
                     )
         first += size
 
@@ -95,8 +96,8 @@ def check_settings(args) -> None:
     depths = {stack: getattr(args, f"{stack}_layers", None) for stack in STACKS}
     depths = {stack: depth for stack, depth in depths.items() if not getattr(args, f"{stack}_layers_to_keep", None)}
     dropping = [drop_rates(args, stack, depth) for stack, depth in depths.items() if depth]
-    if any(dropping) and getattr(args, "ddp_backend", None) == "fully_sharded":
-        raise UserError("LayerDrop doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")
+    if any(dropping):
+        refuse_sharding(getattr(args, "ddp_backend", None))
 
 
 def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:

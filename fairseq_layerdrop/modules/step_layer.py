@@ -1,9 +1,11 @@
 """fairseq's decoder layer with a shorter way through a step of incremental decoding."""
 
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
 from torch import nn
 
 from .attention import StepAttention
+from .sub_layers import uncheckpoint
 
 
 class StepLayer(TransformerDecoderLayerBase):
@@ -16,9 +18,15 @@ class StepLayer(TransformerDecoderLayerBase):
 
     @classmethod
     def take_over(cls, layer: nn.Module) -> None:
-        """Make one of fairseq's decoder layers this, in place; one of another class stays what it is."""
+        """Make one of fairseq's decoder layers this, in place; one of another class stays what it is.
+
+        ``--checkpoint-activations`` goes on for it.
+        """
         if type(layer) in (TransformerDecoderLayer, TransformerDecoderLayerBase):
+            offload = uncheckpoint(layer)
             layer.__class__ = cls
+            if offload is not None:
+                checkpoint_wrapper(layer, offload)
 
     def _knows_step(self, x, encoder_out, incremental_state) -> bool:
         options = (self.attn_ln, self.c_attn, self.ffn_layernorm, self.w_resid)

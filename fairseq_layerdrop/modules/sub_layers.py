@@ -178,6 +178,18 @@ def _with_heads(attention: nn.Module, heads: Sequence[int]) -> nn.Module:
     return view
 
 
+def uncheckpoint(layer: nn.Module) -> bool | None:
+    """Take fairseq's ``checkpoint_wrapper`` off *layer*, in place: it is bound to what the layer was when wrapped.
+
+    Returns:
+        whether it sent activations to the CPU; None where there was no wrapper.
+    """
+    if vars(layer).pop("precheckpoint_forward", None) is None:
+        return None
+    _, offload = vars(layer).pop("forward").args
+    return offload
+
+
 def without(layer: nn.Module, sub_layers: Iterable[str] = (), heads: Mapping[str, Iterable[int]] | None = None):
     """*layer* without some sub-layers and heads: a module of its own, with the parameters of *layer* itself.
 
@@ -190,12 +202,10 @@ def without(layer: nn.Module, sub_layers: Iterable[str] = (), heads: Mapping[str
         heads: for ``self_attn`` or ``encoder_attn`` the numbers of the heads to leave out; not all of them.
     """
     view = _view(layer)
-    checkpointed = vars(view).pop("precheckpoint_forward", None)
-    if checkpointed is not None:  # it is bound to the layer itself
-        _, offload = vars(view).pop("forward").args
+    offload = uncheckpoint(view)
     for name, dropped in (heads or {}).items():
         attention, dropped = getattr(layer, name), set(dropped)
         kept = [head for head in range(attention.num_heads) if head not in dropped]
         setattr(view, name, _with_heads(attention, kept))
     remove_sublayers(view, sub_layers)
-    return view if checkpointed is None else checkpoint_wrapper(view, offload)
+    return view if offload is None else checkpoint_wrapper(view, offload)

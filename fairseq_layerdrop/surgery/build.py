@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ..modules import remove_heads, remove_sublayers
 from ..plan import SUB_LAYERS, Plan, PlanError, PlanFile, PruneSpec, Structure, heads_of, matching, sub_layer
-from .config import details, model_structure, prune_config
-from .state import DepthError, has_structure, layers_of, slice_state_dict, without_importance
+from .config import details, layer_chunks, model_structure, prune_config
+from .state import DepthError, has_structure, layers_of, shared_keys, slice_state_dict, without_importance
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ def remove_missing_sublayers(model, structure: Structure) -> None:
                 )
 
 
-def _numbers(state_dict) -> int:
-    """Number of values in a state dict, those that several names share counted once."""
-    tensors = without_importance(state_dict).values()
-    return sum({(tensor.data_ptr(), tensor.shape): tensor.numel() for tensor in tensors}.values())
+def _numbers(state_dict, chunks) -> int:
+    """Number of values in a state dict, those that layers of the same chunk share counted once."""
+    shared = shared_keys(state_dict, chunks)
+    return sum(value.numel() for key, value in without_importance(state_dict).items() if key not in shared)
 
 
 def _load_sliced(self, state_dict, *args, **kwargs):
@@ -51,19 +51,25 @@ def _load_sliced(self, state_dict, *args, **kwargs):
             raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
         after = sum(v.numel() for name, v in self.named_parameters() if "layer_importance." not in name)
         # Pruning only takes values away, and renames others: what is missing is what was dropped.
-        dropped = _numbers(full) - _numbers(state_dict)
+        dropped = _numbers(full, self.chunks_before) - _numbers(state_dict, self.chunks_after)
         logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
     return type(self).load_state_dict(self, state_dict, *args, **kwargs)
 
 
-def slice_on_load(model, plan: Plan) -> None:
+def slice_on_load(model, plan: Plan, before: Mapping, after: Mapping) -> None:
     """Let *model*, built as it is after *plan*, load state dicts of the full model by slicing them.
 
     fairseq's ``load_state_dict`` first upgrades old keys in a walk over the model; slicing must come before, so it
     can't be one of torch's hooks. A state dict of the pruned model (a resumed training) is loaded as it is. The method
     is bound to the instance, so that a deep copy (fairseq's EMA makes one) loads into itself.
+
+    Args:
+        model: changed in place.
+        plan: what it keeps of the full model.
+        before: for each stack of the full model the chunks of layers that share weights.
+        after: the same for *model*.
     """
-    model.prune_plan = plan
+    model.prune_plan, model.chunks_before, model.chunks_after = plan, before, after
     model.load_state_dict = types.MethodType(_load_sliced, model)
 
 
@@ -87,7 +93,8 @@ def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile, importance: Mappi
     if importance is not None:
         known = replace(known, importance=importance)
     plan = spec.resolve(model_structure(cfg), known)
-    model = build_model(prune_config(cfg, plan))
+    small = prune_config(cfg, plan)
+    model = build_model(small)
     remove_missing_sublayers(model, plan.pruned)
-    slice_on_load(model, plan)
+    slice_on_load(model, plan, layer_chunks(cfg, plan.full), layer_chunks(small, plan.pruned))
     return model

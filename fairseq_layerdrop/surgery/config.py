@@ -108,6 +108,18 @@ def details(cfg) -> Details:
     )
 
 
+def layer_chunks(cfg, structure: Structure) -> dict[str, list[int]]:
+    """For each stack of *structure*, that of the model that *cfg* describes, the chunks of layers that share weights.
+
+    Raises:
+        UserError: they don't make up the depth.
+    """
+    return {
+        stack: chunks_of(getattr(cfg, f"{stack}_share_layers", None), len(layers), stack)
+        for stack, layers in structure.items()
+    }
+
+
 def set_plan(cfg, plan: Plan) -> None:
     """Let *cfg*, in place, describe the model that *plan* leaves of the one that it describes.
 

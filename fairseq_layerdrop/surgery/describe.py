@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..plan import chunks_of
-from .config import SUBLAYERS_SETTING, model_structure, settings_as_dict
+from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, settings_as_dict
 from .history import pruning_history, updates_of
-from .state import layer_of, learned_importance, state_structure, without_importance
+from .state import layer_of, learned_importance, shared_keys, state_structure, without_importance
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
 _BUFFERS = {"version", "_float_tensor", "num_updates"}
@@ -81,18 +80,6 @@ def _dropping(model: Mapping, stack: str) -> list[str]:
     return words + ([f"layers shared by {given('share_layers')}"] if given("share_layers") else [])
 
 
-def _is_shared(key: str, tensor: torch.Tensor, model: Mapping, depths: Mapping, counted: dict) -> bool:
-    """Whether an earlier layer of the same chunk holds the same values; notes those that it sees."""
-    stack, number = layer_of(key)
-    chunks = chunks_of(model.get(f"{stack}_share_layers"), depths[stack], stack)
-    chunk = next(i for i in range(len(chunks)) if number < sum(chunks[: i + 1]))
-    seen = counted.setdefault((stack, chunk, key.partition(f"layers.{number}.")[2]), [])
-    if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in seen):
-        return True
-    seen.append(tensor)
-    return False
-
-
 def describe(checkpoint: Mapping) -> Description:
     """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it."""
     model = _settings(checkpoint, "model")
@@ -102,7 +89,7 @@ def describe(checkpoint: Mapping) -> Description:
     known = Namespace(**model)
     if model.get(SUBLAYERS_SETTING):  # it tells of heads, which the state dict doesn't
         structure = model_structure(known)
-    counted: dict = {}
+    shared = shared_keys(checkpoint["model"], layer_chunks(known, structure))
     parts: dict[str, int] = {}
     matrices: list[torch.Tensor] = []
     for key, tensor in without_importance(checkpoint["model"]).items():
@@ -114,7 +101,7 @@ def describe(checkpoint: Mapping) -> Description:
             if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in matrices):
                 continue
             matrices.append(tensor)
-        if layer and model.get(f"{layer[0]}_share_layers") and _is_shared(key, tensor, model, depths, counted):
+        if key in shared:
             continue
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()

@@ -1,7 +1,7 @@
 """Plan x state dict -> smaller state dict, by the names of keys."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -52,6 +52,32 @@ def layer_of(key: str) -> tuple[str, int] | None:
     """Stack and number of the Transformer layer that a state dict's *key* belongs to; None for other keys."""
     match = _LAYER_KEY.fullmatch(key)
     return (_stack_of(match), int(match["layer"])) if match and match["tail"] else None
+
+
+def shared_keys(state_dict: Mapping, chunks: Mapping[str, Sequence[int]]) -> set[str]:
+    """Keys of those of layers' tensors that an earlier layer of the same chunk holds too.
+
+    Their values tell, since a checkpoint that was saved from a GPU holds tensors apart that were shared, and so does
+    one that lost heads.
+
+    Args:
+        state_dict: of a model.
+        chunks: for each stack the sizes of its chunks of layers that share weights, from first to last.
+    """
+    firsts: dict[tuple, list[torch.Tensor]] = {}
+    shared = set()
+    for key, tensor in state_dict.items():
+        stack, number = layer_of(key) or ("", 0)
+        sizes = chunks.get(stack, ())
+        chunk = next((i for i in range(len(sizes)) if number < sum(sizes[: i + 1])), None)
+        if chunk is None or sizes[chunk] == 1:
+            continue
+        others = firsts.setdefault((stack, chunk, key.partition(f"layers.{number}.")[2]), [])
+        if any(tensor.shape == other.shape and torch.equal(tensor, other) for other in others):
+            shared.add(key)
+        else:
+            others.append(tensor)
+    return shared
 
 
 def layers_of(model: nn.Module) -> Iterable[tuple[str, int, nn.Module]]:

@@ -3,11 +3,13 @@
 import functools
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairseq.models.ema import ema
 
 from ..plan import (
+    STACKS,
     Plan,
     PlanFile,
     PruneSpec,
@@ -94,6 +96,7 @@ def _history_of(run, cfg, plan) -> list[dict]:
         return []
     checkpoint = load_checkpoint(start)
     history = pruning_history(checkpoint)
+    goes_on = _takes_optimizer_state(run.checkpoint, checkpoint)
     if plan is None:
         # Of models that are neither ours nor pruned, fairseq itself tells what doesn't fit.
         ours = history or SUBLAYERS_SETTING in cfg
@@ -105,11 +108,11 @@ def _history_of(run, cfg, plan) -> list[dict]:
             )
     elif plan.pruned != plan.full:
         if has_structure(checkpoint["model"], plan.full):
-            if run.checkpoint.restore_file != _LAST and not run.checkpoint.reset_optimizer:
+            if goes_on:
                 raise UserError(
                     "the optimizer state of a full model doesn't fit a pruned one; with --restore-file give "
                     "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters, or take "
-                    "--finetune-from-model"
+                    "--finetune-from-model and another --save-dir"
                 )
             history.append(history_entry(plan, checkpoint, checkpoint["model"], start.name))
         elif history and history[-1]["plan"] != plan_to_dict(plan):
@@ -117,7 +120,25 @@ def _history_of(run, cfg, plan) -> list[dict]:
                 f"the model in {start} is pruned otherwise: {history_in_words(history)[-1]}; "
                 "repeat its --prune-layers, or give another --save-dir"
             )
+    if goes_on:
+        _check_importance(cfg, start, checkpoint)
     return history
+
+
+def _check_importance(cfg, start: Path, checkpoint) -> None:
+    """Refuse to go on with an optimizer that knows other importances than are learned.
+
+    Raises:
+        UserError: learned rates began or ended since *start* was saved.
+    """
+    before = learned_importance(checkpoint["model"])
+    for stack in STACKS:
+        if bool(getattr(cfg, f"{stack}_layerdrop_learned", False)) != (stack in before):
+            did, do = ("with", "give it again") if stack in before else ("without", "leave it out")
+            raise UserError(
+                f"the model in {start} was trained {did} --{stack}-layerdrop-learned; {do}, or begin a training from "
+                f"it with --finetune-from-model {start} and another --save-dir"
+            )
 
 
 def _structure_flags(structure) -> str:
@@ -144,13 +165,26 @@ def starting_spec(run, spec):
     return spec, importance
 
 
-def _starting_point(settings) -> Path | None:
-    """The file that fairseq's ``checkpoint_utils.load_checkpoint`` will load, if there is one."""
+def _first_file(paths) -> Path | None:
+    return next((Path(path) for path in paths if path is not None and os.path.isfile(path)), None)
+
+
+def _unfinished(settings) -> Path | None:
+    """The file whose training fairseq's ``checkpoint_utils.load_checkpoint`` will go on with, if there is one."""
     if settings.restore_file != _LAST:
-        candidates = [settings.restore_file]
-    else:
-        candidates = [Path(settings.save_dir, _LAST), settings.get("continue_once"), settings.finetune_from_model]
-    return next((Path(path) for path in candidates if path is not None and os.path.isfile(path)), None)
+        return _first_file([settings.restore_file])
+    return _first_file([Path(settings.save_dir, _LAST), settings.get("continue_once")])
+
+
+def _starting_point(settings) -> Path | None:
+    """The file that it will load, if there is one."""
+    return _unfinished(settings) or _first_file([settings.finetune_from_model])
+
+
+def _takes_optimizer_state(settings, checkpoint) -> bool:
+    """Whether a training that begins with *checkpoint* takes the state of its optimizer over."""
+    kept = checkpoint.get("last_optimizer_state") is not None and not settings.reset_optimizer
+    return kept and _unfinished(settings) is not None
 
 
 def mend_averages() -> None:
@@ -158,10 +192,11 @@ def mend_averages() -> None:
 
     With ``--ema-fp32`` fairseq keeps the average in 32 bits beside the model, by the names of parameters, and a pruned
     model would take those of other layers from a full one. And it leaves the ``version`` out of what it averages, so
-    that it takes a pre-norm Transformer for an old one and drops its last norms. There are no hooks; this wraps the
-    methods that fill the average and load it.
+    that it takes a pre-norm Transformer for an old one and drops its last norms. It goes by the names of parameters
+    again in each step, so that what has several, as shared layers and tied embeddings have, decays as many times. There
+    are no hooks; this wraps the methods that fill the average, load it and update it.
     """
-    build, restore = ema.EMA.build_fp32_params, ema.EMA.restore
+    build, restore, step = ema.EMA.build_fp32_params, ema.EMA.restore, ema.EMA._step_internal
 
     @functools.wraps(build)
     def build_fp32_params(self, state_dict=None):
@@ -175,4 +210,23 @@ def mend_averages() -> None:
         versions = {key: value for key, value in self.model.state_dict().items() if key.endswith("version")}
         restore(self, {**versions, **state_dict}, build_fp32_params)
 
+    @functools.wraps(step)
+    def step_once(self, new_model, updates=None):
+        averages = self.fp32_params if self.config.ema_fp32 else self.model.state_dict()
+        before = {key: averages[key].clone() for key in _of_several_names(averages) if key not in self.skip_keys}
+        step(self, new_model, updates)
+        values = new_model.state_dict()
+        for key, average in before.items():
+            averages[key].copy_(average.mul(self.decay).add(values[key].to(average), alpha=1 - self.decay))
+
     ema.EMA.build_fp32_params, ema.EMA.restore = build_fp32_params, restore_with_versions
+    ema.EMA._step_internal = step_once
+
+
+def _of_several_names(tensors: Mapping) -> list[str]:
+    """Of the tensors that have several names in *tensors*, the first name of each."""
+    names: dict[tuple, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            names.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), []).append(name)
+    return [same[0] for same in names.values() if len(same) > 1]

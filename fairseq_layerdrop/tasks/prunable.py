@@ -7,6 +7,7 @@ from dataclasses import field
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf, open_dict
 
+from ..models import check_training
 from ..modules import LayerImportance
 from ..plan import PlanError, UserError, parse
 from ..surgery import (
@@ -82,14 +83,14 @@ class PrunableTask:
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
-        if cfg.prune_layers is not None:
-            with _one_line(unless=kwargs.get("from_checkpoint", False)):
+        from_checkpoint = kwargs.get("from_checkpoint", False)
+        run = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+        with _one_line(unless=from_checkpoint):
+            if cfg.prune_layers is not None:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
-                run = cfg._get_parent() if OmegaConf.is_config(cfg) else None
-                if run is not None and OmegaConf.select(run, "distributed_training.ddp_backend") == "fully_sharded":
-                    raise UserError(
-                        "--prune-layers doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp"
-                    )
+            model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
+            if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
+                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
         return super().setup_task(cfg, **kwargs)
 
     @property

@@ -283,3 +283,27 @@ class TestLookingBack:
             self.assert_close(training_pass(looking, SAMPLE, update), training_pass(masked, SAMPLE, update))
         assert {attention.num_heads for attention in looked} == {1, 2}
         assert not any("causal_on" in vars(attention) for attention in looked)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_checkpointed_activations(offload):
+    """Decoding takes the same steps with them as without, and training finds the same gradients."""
+    flags = {"checkpoint_activations": True, "offload_activations": offload}
+    plain, checkpointed = tiny(), tiny(**flags)
+    outputs, gradients, steps = [], [], {plain: [], checkpointed: []}
+    tokens = SAMPLE["prev_output_tokens"]
+    for model in (plain, checkpointed):
+        for layer in model.decoder.layers:
+            assert hasattr(layer, "precheckpoint_forward") == (model is checkpointed)
+            step = layer._step
+            layer._step = lambda *args, step=step, model=model: steps[model].append(1) or step(*args)
+        model(**SAMPLE)[0].square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        with torch.no_grad():
+            encoded, state = model.eval().encoder(SAMPLE["src_tokens"], SAMPLE["src_lengths"]), {}
+            for length in range(1, 5):
+                outputs.append(model.decoder(tokens[:, :length], encoded, incremental_state=state)[0])
+    assert all(map(torch.equal, outputs[:4], outputs[4:]))
+    assert len(steps[checkpointed]) == len(steps[plain]) == 4 * 4
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-4)

@@ -193,14 +193,19 @@ def test_state_dict_of_another_depth_is_refused():
         pruned.load_state_dict(build(settings("transformer_tiny", decoder_layers=5)).state_dict())
 
 
-def test_log_line(caplog):
-    cfg = cfg_of("layerdrop_transformer_tiny")
+@pytest.mark.parametrize(
+    "text", ["decoder=keep:0,2", "decoder=keep:0,2,3/encoder=drop:1.ffn", "drop:0-3.self_attn.head1"]
+)
+@pytest.mark.parametrize("chunks", [None, "2", "1,3"])
+def test_log_line(caplog, text, chunks):
+    """What layers share is counted once, also where it was saved from a GPU, which holds it apart."""
+    cfg = cfg_of("layerdrop_transformer_tiny", decoder_share_layers=chunks)
     full = build(cfg)
     with caplog.at_level("INFO"):
-        pruned = build_pruned(build, cfg, parse("decoder=keep:0,2"))
-        pruned.load_state_dict(full.state_dict())
+        pruned = build_pruned(build, cfg, parse(text))
+        pruned.load_state_dict({key: tensor.clone() for key, tensor in full.state_dict().items()})
     before, after = (sum(p.numel() for p in model.parameters()) for model in (full, pruned))
-    assert [record.message for record in caplog.records if "pruned" in record.message] == [
-        "pruned layers: kept encoder 4 of 4 layers (0-3), decoder 2 of 4 layers (0,2); "
-        f"{before:,} parameters before, {after:,} after"
-    ]
+    [line] = [record.message for record in caplog.records if "pruned" in record.message]
+    assert line == f"pruned layers: kept {pruned.prune_plan}; {before:,} parameters before, {after:,} after"
+    if text == "decoder=keep:0,2":
+        assert "kept encoder 4 of 4 layers (0-3), decoder 2 of 4 layers (0,2); " in line

@@ -9,6 +9,8 @@ import time
 
 import pytest
 import torch
+from fairseq.dataclass.configs import EMAConfig
+from fairseq.models.ema.ema import EMA
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import parse, transformer_structure
@@ -28,6 +30,7 @@ from tests.commands import (
     train_on_two,
     train_translation,
 )
+from tests.models.test_layerdrop_models import tiny
 from tests.outputs import load, outputs
 
 HALF, SUB_LAYERS = "decoder=keep:0,2,5", "encoder=drop:1,3.ffn/decoder=drop:0.ffn,2,4.self_attn,5.encoder_attn"
@@ -151,6 +154,24 @@ def test_averages_are_pruned_too(translation_data, tmp_path, fp32):
     )
 
 
+@pytest.mark.parametrize("fp32", [False, True])
+def test_averages_of_what_is_shared(fp32):
+    """After two updates d²w₀ + d(1-d)w₁ + (1-d)w₂, of layers that share weights and of tied embeddings too."""
+    model, values = tiny(decoder_share_layers="2", share_all_embeddings=True), []
+    average = EMA(model, EMAConfig(store_ema=True, ema_decay=0.5, ema_fp32=fp32))
+    for update in range(3):
+        values.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        if update:
+            average.step(model, update)
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(update)))
+    found = average.get_model().state_dict()
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        expected = values[0][name] / 4 + values[1][name] / 4 + values[2][name] / 2
+        torch.testing.assert_close(found[name], expected, msg=name)
+    assert found["decoder.layers.0.fc1.weight"].data_ptr() == found["decoder.layers.1.fc1.weight"].data_ptr()
+
+
 def test_a_model_without_sub_layers_from_scratch(translation_data, tmp_path):
     train_translation(translation_data, tmp_path, 1, "--pruned-sublayers", "decoder=drop:1.ffn")
     assert state_structure(tuned(tmp_path)["model"])["decoder"][1] == ("self_attn", "encoder_attn")
@@ -192,6 +213,10 @@ class TestMistakes:
         done = train_translation(translation_data, tmp_path, 9, *flags, check=False)
         ends_in_one_line(done, "the optimizer state of a full model doesn't fit", "--reset-optimizer")
 
+    def test_in_the_folder_of_the_full_model(self, translation_data, checkpoint):
+        done = train_translation(translation_data, checkpoint.parent, 9, "--prune-layers", HALF, check=False)
+        ends_in_one_line(done, "the optimizer state of a full model doesn't fit", "another --save-dir")
+
     def test_export_without_sub_layers(self, translation_data, checkpoint, tmp_path):
         """What the line advises works."""
         small = tmp_path / "small.pt"
@@ -219,12 +244,23 @@ class TestMistakes:
             (("--prune-layers", "decoder=drop:0-5.encoder_attn"), "no decoder layer keeps its encoder_attn"),
             (("--pruned-sublayers", "decoder=drop:1"), "pruned_sublayers drops only sub-layers"),
             (("--prune-layers", HALF, "--finetune-from-model", "none.pt"), "no such checkpoint: none.pt"),
-            (
-                ("--prune-layers", HALF, "--ddp-backend", "fully_sharded"),
-                "doesn't train with --ddp-backend fully_sharded",
-            ),
             (("--pruned-sublayers", "decoder=drop:1.fnn"), "unknown sub-layer 'fnn'"),
         ],
     )
     def test_flags(self, translation_data, tmp_path, flags, words):
         ends_in_one_line(train_translation(translation_data, tmp_path, 1, *flags, check=False), words)
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ("--decoder-layerdrop", "0.1"),
+            ("--arch", "transformer_tiny", "--decoder-layerdrop", "0.1"),  # fairseq's issue 3875
+            ("--encoder-share-layers", "2"),
+            ("--pruned-sublayers", "decoder=drop:1.ffn"),
+            ("--prune-layers", HALF),
+        ],
+    )
+    def test_fully_sharded(self, translation_data, tmp_path, flags):
+        none = ("--encoder-layerdrop", "0", "--decoder-layerdrop", "0", "--ddp-backend", "fully_sharded")
+        done = train_translation(translation_data, tmp_path, 1, *none, *flags, check=False)
+        ends_in_one_line(done, "doesn't train with --ddp-backend fully_sharded; give pytorch_ddp or legacy_ddp")

@@ -194,6 +194,15 @@ class TestLearned:
         )
         assert learned_importance(weights(tmp_path / "again/checkpoint_last.pt")).keys() == {"decoder"}
 
+    def test_begins_and_ends_with_no_restart(self, learned, checkpoint, translation_data):
+        """The optimizer's state wouldn't fit."""
+        for folder, flags, words in (
+            (learned[0], LEARNED[:1], "was trained with --decoder-layerdrop-learned; give it again"),
+            (checkpoint.parent, LEARNED, "was trained without --encoder-layerdrop-learned; leave it out"),
+        ):
+            done = train_translation(translation_data, folder, 9, *flags, check=False)
+            ends_in_one_line(done, words, f"--finetune-from-model {folder}/checkpoint_last.pt and another --save-dir")
+
     @NEEDS_FAIRSEQ_MAIN
     def test_whole_export_is_stock(self, learned, translation_data, tmp_path):
         checkpoint = learned[0] / "checkpoint_last.pt"
@@ -251,10 +260,19 @@ class TestShared:
             translation_data, tmp_path / "refused", 1, "--decoder-share-layers", "3", "--encoder-share-layers", "3",
             "--finetune-from-model", full, check=False,
         )  # fmt: skip
-        ends_in_one_line(done, "are to share their weights, and have different ones")
+        ends_in_one_line(done, "are to share their weights, and have different ones", "--decoder-share-layers")
         # trained on, both ends of a pair move together
         train_translation(
             translation_data, tmp_path / "tuned", 2, *self.SHARE, "--prune-layers", spec, "--finetune-from-model", full
         )
         assert shared(tmp_path / "tuned/checkpoint_last.pt", "decoder") == [0, 0, 2, 2, 4]
         assert shared(tmp_path / "tuned/checkpoint_last.pt", "encoder") == [0, 0, 2]
+
+    def test_on_two_processes(self, translation_data, tmp_path):
+        """torch's DistributedDataParallel has no place for weights that several checkpointed layers use."""
+        flags = (*self.SHARE, "--checkpoint-activations", "--ddp-backend")
+        train_on_two(translation_data, tmp_path / "two", 2, *flags, "legacy_ddp")
+        assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "two/checkpoint_last.pt").values())
+        for done in train_on_two(translation_data, tmp_path / "refused", 2, *flags, "pytorch_ddp", check=False):
+            ends_in_one_line(done, "--checkpoint-activations", "give --ddp-backend legacy_ddp")
+        train_translation(translation_data, tmp_path / "one", 1, *flags, "pytorch_ddp")

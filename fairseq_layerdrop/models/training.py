@@ -1,0 +1,77 @@
+"""What is refused when a training begins, before anything is built; checkpoints that were trained so still load."""
+
+from dataclasses import fields
+
+from ..plan import STACKS, UserError
+from ..surgery import SUBLAYERS_SETTING
+from .settings import DropSettings
+
+_RATES = ("layerdrop", "layerdrop_rates", "layerdrop_target_depth", "layerdrop_learned", "sublayerdrop", "headdrop")
+
+_DEFAULTS = {item.name: item.default for item in fields(DropSettings)}
+_SCHEDULES = tuple(name for name in _DEFAULTS if name.startswith("layerdrop_"))
+
+
+def drops_groups(args) -> bool:
+    """Whether the settings *args* of a model, ours or fairseq's, ask for any LayerDrop."""
+    return any(getattr(args, f"{stack}_{name}", None) for stack in STACKS for name in _RATES)
+
+
+def shares_layers(args) -> bool:
+    """Whether layers of the model with the settings *args* share their weights."""
+    given = [getattr(args, f"{stack}_share_layers", None) for stack in STACKS]
+    return any(set(str(sizes).split(",")) - {"1"} for sizes in given if sizes)
+
+
+def refuse_sharding(ddp_backend: str | None) -> None:
+    """Refuse ``fully_sharded`` for a model whose layers aren't all whole, of their own and run in each pass.
+
+    Raises:
+        UserError: *ddp_backend* is that.
+    """
+    if ddp_backend == "fully_sharded":
+        raise UserError(
+            "a model that drops layers, shares their weights or is pruned doesn't train with --ddp-backend "
+            "fully_sharded; give pytorch_ddp or legacy_ddp"
+        )
+
+
+def _check_schedules(args) -> None:
+    """Refuse schedules that nothing would read.
+
+    Raises:
+        UserError: there are no rates, or none that grow with gamma.
+    """
+    given = {name: getattr(args, name, None) for name in _SCHEDULES}
+    changed = [name for name, value in given.items() if value is not None and str(value) != str(_DEFAULTS[name])]
+    if changed and not drops_groups(args):
+        raise UserError(
+            f"--{changed[0].replace('_', '-')} is for LayerDrop, and no rate is given; leave it out, or give a rate, "
+            "for instance --encoder-layerdrop or --decoder-layerdrop"
+        )
+    if "layerdrop_gamma" in changed and str(given["layerdrop_time_schedule"]) != "progressive":
+        raise UserError("--layerdrop-gamma is for --layerdrop-time-schedule progressive; leave it out, or give that")
+
+
+def check_training(args, distribution, pruned: bool = False) -> None:
+    """Refuse a training whose settings don't go together.
+
+    Args:
+        args: settings of its model, one of ours or of fairseq's; they may lack what the architecture gives.
+        distribution: fairseq's settings of distributed training.
+        pruned: whether the model is to be pruned.
+
+    Raises:
+        UserError: they exclude each other, or nothing would read one of them.
+    """
+    _check_schedules(args)
+    shares = shares_layers(args)
+    if pruned or shares or drops_groups(args) or getattr(args, SUBLAYERS_SETTING, None):
+        refuse_sharding(distribution.ddp_backend)
+    checkpointed = any(getattr(args, f"{what}_activations", None) for what in ("checkpoint", "offload"))
+    by_torch = distribution.distributed_world_size > 1 and distribution.ddp_backend in ("pytorch_ddp", "c10d")
+    if shares and checkpointed and by_torch:
+        raise UserError(
+            "--checkpoint-activations and layers that share their weights train on several processes with legacy_ddp "
+            "only; give --ddp-backend legacy_ddp"
+        )

@@ -1,0 +1,47 @@
+"""What is refused when a training begins."""
+
+from argparse import Namespace
+
+import pytest
+
+from fairseq_layerdrop.models import check_training
+from fairseq_layerdrop.plan import UserError
+from tests.commands import ends_in_one_line, train_lm
+from tests.models.test_layerdrop_models import build, settings, tiny_settings
+
+ALONE = Namespace(distributed_world_size=1, ddp_backend="pytorch_ddp")
+
+
+class TestSchedules:
+    """A schedule that nothing would read is refused; a model that was trained with it loads."""
+
+    @pytest.mark.parametrize(
+        "given, words",
+        [
+            ({"layerdrop_depth_schedule": "linear"}, "--layerdrop-depth-schedule is for LayerDrop, and no rate is"),
+            ({"layerdrop_time_schedule": "progressive"}, "--layerdrop-time-schedule is for LayerDrop"),
+            ({"layerdrop_warmup_updates": 9}, "--layerdrop-warmup-updates is for LayerDrop"),
+            ({"layerdrop_gamma": 0.01}, "--layerdrop-gamma is for LayerDrop"),
+            ({"layerdrop_gamma": 0.01, "decoder_layerdrop": 0.1}, "is for --layerdrop-time-schedule progressive"),
+        ],
+    )
+    def test_unread(self, given, words):
+        args = settings("layerdrop_transformer_tiny", **given)
+        with pytest.raises(UserError, match=words):
+            check_training(args, ALONE)
+        build(args)
+
+    @pytest.mark.parametrize("kind", ["layerdrop", "layerdrop_target_depth", "sublayerdrop", "headdrop"])
+    def test_read(self, kind):
+        given = {"layerdrop_time_schedule": "progressive", "layerdrop_gamma": 0.01, f"encoder_{kind}": 1}
+        check_training(settings("layerdrop_transformer_tiny", **given), ALONE)
+
+    def test_defaults(self):
+        for rate in (0.0, 0.2):
+            check_training(tiny_settings(rate, layerdrop_gamma=0.001), ALONE)
+        check_training(settings("transformer_tiny", decoder_layerdrop=0.2), ALONE)
+
+    def test_command(self, lm_data, tmp_path):
+        done = train_lm(lm_data, tmp_path, 1, "--layerdrop-gamma", "0.01", check=False)
+        ends_in_one_line(done, "--layerdrop-gamma is for --layerdrop-time-schedule progressive")
+        train_lm(lm_data, tmp_path, 1, "--layerdrop-gamma", "0.01", "--layerdrop-time-schedule", "progressive")
