@@ -3,10 +3,10 @@
 from dataclasses import fields
 
 from ..plan import STACKS, UserError
-from ..surgery import SUBLAYERS_SETTING
+from ..surgery import DROPS, SUBLAYERS_SETTING
 from .settings import DropSettings
 
-_RATES = ("layerdrop", "layerdrop_rates", "layerdrop_target_depth", "layerdrop_learned", "sublayerdrop", "headdrop")
+_RATES = (*DROPS, *(f"{kind}_rates" for kind in DROPS), "layerdrop_target_depth", "layerdrop_learned")
 
 _DEFAULTS = {item.name: item.default for item in fields(DropSettings)}
 _SCHEDULES = tuple(name for name in _DEFAULTS if name.startswith("layerdrop_"))
