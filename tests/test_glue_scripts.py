@@ -96,9 +96,7 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     full, random, top, contribution = found.values()
     assert (full.layers, top.layers, len(contribution.layers)) == ((), (5,), 1)
     assert full.parameters == random.parameters > top.parameters == contribution.parameters
-    assert all(
-        0 < row.tuning < 60 and row.inference > 0 and set(row.scores) == {"accuracy", "F1"} for row in found.values()
-    )
+    assert all(row.tuning > 0 and row.inference > 0 and set(row.scores) == {"accuracy", "F1"} for row in found.values())
     assert not list((prepared / TASK / "runs").glob("*/"))
     table = (prepared / TASK / "result.md").read_text()
     assert table.startswith("GLUE, MRPC, dev, SMOKE\n") and "| small_layerdrop | top | 5 | " in table
