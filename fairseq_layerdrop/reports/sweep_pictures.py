@@ -126,6 +126,9 @@ def draw_pareto(sweep: Sweep, cost: str = "latency"):
     costs = [COSTS[cost].of(point) for point in sweep.points]
     if max(costs) > 5 * min(costs):
         axes.set_xscale("log")
+        plain = pyplot().matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
+        axes.xaxis.set_major_formatter(plain)  # 20 and 200 rather than 2 x 10^1 and 2 x 10^2
+        axes.xaxis.set_minor_formatter(plain)
     _score_axis(axes, sweep.points, metric)
     axes.legend()
     return figure
