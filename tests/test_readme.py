@@ -66,10 +66,33 @@ def test_wikitext2_table_is_what_was_measured():
         "selection_speed",
         "wikitext2/what_to_drop",
         "wikitext2/training_speed",
+        "multi30k/generation_speed",
     ],
 )
 def test_table_is_what_a_script_wrote(name):
     assert (ROOT / f"configs/{name}.md").read_text().strip() in README
+
+
+def test_guidelines_are_what_a_sweep_measured():
+    lines = (ROOT / "configs/multi30k/sweep/sweep.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines[1:]]
+    found = {(point["model"], *(kept for kept, _ in point["depths"].values())): point for point in points}
+    whole = found["layerdrop", 6, 6]
+
+    def lost(encoder, decoder, model="layerdrop"):
+        return f"{found[model, 6, 6]['quality']['BLEU'] - found[model, encoder, decoder]['quality']['BLEU']:.1f}"
+
+    def saved(encoder, decoder):
+        return f"{100 - 100 * found['layerdrop', encoder, decoder]['parameters'] / whole['parameters']:.0f} %"
+
+    before, after = (f"{1e3 * found['layerdrop', 6, kept]['latency']['median']:.1f}" for kept in (6, 3))
+    for told in (
+        f"take {before} ms a sentence to {after} for {lost(6, 3)} BLEU",
+        f"those 4 layers are {saved(2, 6)} of the parameters for {lost(2, 6)} BLEU",
+        f"2 decoder layers less are {saved(6, 4)} for {lost(6, 4)}",
+        f"costs {lost(2, 6, 'baseline')} there, and of 2 decoder layers {lost(6, 4, 'baseline')}",
+    ):
+        assert told in " ".join(README.split())
 
 
 def test_speed_table_is_what_was_measured():

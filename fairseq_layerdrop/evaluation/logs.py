@@ -119,7 +119,7 @@ def read_generation_log(path) -> GenerationLog:
     text = _read(path)
     timing = _TRANSLATED.search(text)
     if timing is None:
-        raise LogError(f"{path} is no log of a finished fairseq-generate")
+        raise LogError(f"{path} is no log of a finished fairseq-generate, with all it prints: > LOG 2>&1")
     lines = text.split("\n")  # only line feeds end fairseq's lines; a hypothesis may hold other separators
 
     def found(pattern):
@@ -154,7 +154,7 @@ def read_eval_lm_log(path) -> LanguageModelLog:
     text = _read(path, errors="replace")
     loss, evaluated = _LOSS.search(text), _EVALUATED.search(text)
     if not loss or not evaluated:
-        raise LogError(f"{path} is no log of a finished fairseq-eval-lm")
+        raise LogError(f"{path} is no log of a finished fairseq-eval-lm, with all it prints: > LOG 2>&1")
     return LanguageModelLog(float(loss[1]), _whole(evaluated[1]), float(evaluated[2]), *_pruned(text), _skipped(text))
 
 
@@ -168,5 +168,5 @@ def read_validation_log(path) -> ValidationLog:
     text = _read(path, errors="replace")
     loss = _VALIDATED.search(text)
     if not loss:
-        raise LogError(f"{path} is no log of a finished fairseq-validate")
+        raise LogError(f"{path} is no log of a finished fairseq-validate, with all it prints: > LOG 2>&1")
     return ValidationLog(float(loss[1]), *_pruned(text), _skipped(text))
