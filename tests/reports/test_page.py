@@ -122,7 +122,7 @@ def test_pictures():
     figures = draw_all(TWO_MODELS)
     assert list(figures) == ["depths", "pareto"] and draw_grid(TWO_MODELS) is None
     curve = figures["depths"].axes[0].lines[0]
-    assert list(curve.get_xdata()) == [8, 10, 12] and list(curve.get_ydata()) == [20, 29, 30]
+    assert list(curve.get_xdata()) == [2, 4, 6] and list(curve.get_ydata()) == [20, 29, 30]
     assert figures["pareto"].axes[0].get_xlabel() == "latency (ms a sentence)"
     assert encoded(figures["depths"], "svg") == encoded(draw_all(TWO_MODELS)["depths"], "svg")
     grid = sweep(*(point(layers=(e, d), bleu=e + d) for e in (2, 4, 6) for d in (3, 6)))
