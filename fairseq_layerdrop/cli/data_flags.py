@@ -96,9 +96,8 @@ def at_least_one(args, *names: str) -> None:
 
 
 def be_quiet() -> None:
-    """Let fairseq, and what it runs of ours, tell of what goes wrong alone."""
-    for name in ("fairseq", "fairseq_layerdrop"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Let fairseq tell of what goes wrong alone."""
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
 
 
