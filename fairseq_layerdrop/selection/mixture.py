@@ -199,15 +199,18 @@ def weight_within(
     Returns:
         W, of shape R, and its standard error, (1 - w) times the :func:`wilson_error` of q; None where W is exact.
     """
-    within = distances <= numpy.asarray(radii)[:, None]
+
+    def within(weights: numpy.ndarray) -> numpy.ndarray:
+        return numpy.array([weights[distances <= radius].sum() for radius in radii])
+
     weights = numpy.exp(hypotheses.log_weights)
     if hypotheses.draws is None:
-        return numpy.minimum(within @ weights, 1.0), None  # not 1 + rounding
-    others = ~hypotheses.kept.all(axis=1)
-    counts = numpy.rint(weights[others] * hypotheses.draws)
-    shares = within[:, others] @ counts / max(counts.sum(), 1)
+        return numpy.minimum(within(weights), 1.0), None  # not 1 + rounding
+    counts = numpy.where(hypotheses.kept.all(axis=1), 0, numpy.rint(weights * hypotheses.draws))
+    draws = counts.sum()  # of others than the full network
+    shares = within(counts) / max(draws, 1)
     rest = 1 - numpy.exp(hypotheses.log_full)
-    return 1 - rest * (1 - shares), rest * wilson_error(shares, counts.sum())
+    return 1 - rest * (1 - shares), rest * wilson_error(shares, draws)
 
 
 def wilson_error(shares: numpy.ndarray, draws: int) -> numpy.ndarray:
