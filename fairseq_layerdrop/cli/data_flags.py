@@ -24,17 +24,17 @@ def _bytes(text: str) -> int:
     return int(match[1]) * 1024 ** " KMG".index(match[2] or " ")
 
 
-def _number(text: str) -> float:
-    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-
-
 def add_generation_arguments(parser) -> None:
     """Add the flags of fairseq's generator that are read here, and how subwords are joined."""
-    parser.add_argument("--remove-bpe", "--post-process", metavar="HOW", help="as in fairseq-generate")
+    parser.add_argument(
+        "--remove-bpe", "--post-process", nargs="?", const="subword_nmt", metavar="HOW", help="as in fairseq-generate"
+    )
     for name in SETTINGS:
-        default, told = GENERATION[name].default, GENERATION[name].metadata.get("help")
-        kind = {"action": "store_true"} if isinstance(default, bool) else {"type": _number, "metavar": "N"}
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
+        field = GENERATION[name]
+        kind = {"action": "store_true"} if field.type is bool else {"type": field.type, "metavar": "N"}
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", default=field.default, help=field.metadata.get("help"), **kind
+        )
 
 
 def add_data_arguments(parser, stores: bool = True) -> None:
@@ -96,9 +96,8 @@ def at_least_one(args, *names: str) -> None:
 
 
 def be_quiet() -> None:
-    """Let fairseq, and what it runs of ours, tell of what goes wrong alone."""
-    for name in ("fairseq", "fairseq_layerdrop"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Let fairseq tell of what goes wrong alone."""
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
 
 

@@ -23,7 +23,6 @@ from ..selection.mixture import (
     Hypotheses,
     Parts,
     Scores,
-    binomial_error,
     code_lengths,
     every_sub_network,
     expected_code_length,
@@ -136,9 +135,8 @@ def _summary(hypotheses: Hypotheses, scores: Scores, codes: CodeLengths, names: 
     expected, gap = expected_code_length(codes.totals, hypotheses.log_weights)
     posterior = log_posterior(codes.totals, hypotheses.log_weights)
     best, likeliest = int(codes.best_mask[-1]), int(posterior.argmax())
-    distances = scores.kl / BIT
-    weights = weight_within(distances, hypotheses.log_weights, RADII)
-    errors = None if hypotheses.draws is None else binomial_error(weights, hypotheses.draws).tolist()
+    weights, errors = weight_within(scores.kl / BIT, hypotheses, RADII)
+    ball = {"epsilon": RADII, "weight": weights, "standard_error": errors}
 
     def dropped(mask: int) -> list[str]:
         return [name for name, kept in zip(names, hypotheses.kept[mask]) if not kept]
@@ -162,7 +160,7 @@ def _summary(hypotheses: Hypotheses, scores: Scores, codes: CodeLengths, names: 
             "regret_bits": (codes.regret[lengths - 1] / BIT).tolist(),
             "regret_bound_bits": (-hypotheses.log_weights[codes.best_mask[lengths - 1]] / BIT).tolist(),
         },
-        "ball": {"epsilon": RADII.tolist(), "weight": weights.tolist(), "standard_error": errors},
+        "ball": {name: None if values is None else values.tolist() for name, values in ball.items()},
     }
 
 
@@ -184,12 +182,11 @@ def _measure(args, path: str, name: str, folder: Path) -> tuple[dict, Parts]:
     scores = walk(loaded.model, loaded.structure, samples, hypotheses, loaded.pad, parts, args.memory)
     codes = code_lengths(scores.log_probs, scores.full, hypotheses.log_weights)
     told = {**described, **_summary(hypotheses, scores, codes, [unit_name(unit) for unit in rates])}
-    shown = weight_within(scores.kl / BIT, hypotheses.log_weights, SHOWN_RADII)
-    _show(told, hypotheses, dict(zip(SHOWN_RADII, shown)))
+    _show(told, hypotheses, *weight_within(scores.kl / BIT, hypotheses, SHOWN_RADII))
     return told, parts
 
 
-def _show(model: Mapping, hypotheses: Hypotheses, weights: Mapping[float, float]) -> None:
+def _show(model: Mapping, hypotheses: Hypotheses, weights: numpy.ndarray, errors: numpy.ndarray | None) -> None:
     rates = sorted(set(model["rates"].values()))
     span = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
     how = "all" if hypotheses.draws is None else f"sampled, {hypotheses.draws:,} draws: estimates"
@@ -203,8 +200,8 @@ def _show(model: Mapping, hypotheses: Hypotheses, weights: Mapping[float, float]
         f"  mean over the prior {model['expected_bits_per_token']:.4f} bits per token, "
         f"KL(prior || posterior) {model['kl_prior_posterior_bits_per_token']:.4f}"
     )
-    for radius, weight in weights.items():
-        error = "" if hypotheses.draws is None else f" ± {binomial_error(weight, hypotheses.draws):.4f}"
+    told = [""] * len(weights) if errors is None else [f" ± {error:.4f}" for error in errors]
+    for radius, weight, error in zip(SHOWN_RADII, weights, told):
         print(f"  prior weight within {radius:g} bits per token of the full network: {weight:.4f}{error}")
 
 

@@ -101,6 +101,7 @@ def _table(told: Mapping, stack: str) -> Iterator[str]:
 
 
 def _half(row: Mapping) -> str:
-    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.4f}"
-    scored = len(row["subnetworks"])
-    return f"{row['mean']:.4f}{error} ({'all ' if scored == row['existing'] else ''}{scored})"
+    scored, error = len(row["subnetworks"]), row["standard_error"]
+    if scored == row["existing"]:
+        return f"{row['mean']:.4f} (all {scored})"
+    return f"{row['mean']:.4f}{'' if error is None else f' ± {error:.4f}'} ({scored})"

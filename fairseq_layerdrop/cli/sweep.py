@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import logging
 import multiprocessing
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,6 +157,7 @@ def _of_file(file: str) -> Iterator[str]:
 def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Measured) -> dict | str:
     """In a process of its own; a user's mistake comes back as its line."""
     be_quiet()
+    logging.getLogger("fairseq_layerdrop").setLevel(logging.WARNING)  # what is pruned stands in the point's line
     import_user_dir(user_dir)
     try:
         return measure_point(path, prune_layers, how)

@@ -12,7 +12,7 @@ def draw_sensitivity(told: Mapping):
 
     On the left what is added to the loss where a layer, or one of its sub-layers, is removed from the full model. On
     the right, as in Figure 5 of Fan, Grave & Joulin (2020), the mean loss of half-depth sub-networks without a layer,
-    with its standard error. All in bits per token, or per label of a classifier.
+    with its standard error where they are a sample. All in bits per token, or per label of a classifier.
 
     Args:
         told: the content of a ``sensitivity.json``.
@@ -64,11 +64,12 @@ def _half_depth(chart, told: Mapping, stack: str) -> None:
         chart.text(0.5, 0.5, f"the {stack} has fewer than 2 layers", ha="center", va="center")
         return
     numbers = [int(row["unit"].split(".")[1]) for row in rows]
-    errors = [row["standard_error"] or 0 for row in rows]
+    errors = [row["standard_error"] for row in rows] if any(row["standard_error"] for row in rows) else None
     chart.errorbar(numbers, [row["mean"] for row in rows], errors, color=RED, fmt="o-", capsize=3)
     number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
     drawn = f"all {number}" if number == existing else f"{number} random"
-    chart.set(xlabel=f"{stack} layer left out", ylabel="mean loss ± standard error\n(bits per token)")
+    mean = "mean loss ± standard error" if errors else "mean loss"
+    chart.set(xlabel=f"{stack} layer left out", ylabel=f"{mean}\n(bits per {_target(told)})")
     chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3)

@@ -1,7 +1,7 @@
 """Pictures of a sweep, as matplotlib's figures."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .choice import COSTS, pareto
 from .drawing import COLOURS, pyplot
@@ -22,6 +22,13 @@ def score_label(metric: str) -> str:
     return {"loss": "loss (bits)", "perplexity": "perplexity by token"}.get(metric, metric)
 
 
+def _plain_numbers(axis) -> None:
+    """On a logarithmic axis 20 and 200 rather than 2 x 10^1 and 2 x 10^2."""
+    plain = pyplot().matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(plain)
+
+
 def _score_axis(axes, points: Sequence[Point], metric: str) -> None:
     axes.set_ylabel(score_label(metric))
     if metric == "perplexity":
@@ -37,31 +44,45 @@ def _shown(sweep: Sweep) -> str:
     return "perplexity" if sweep.metric == "loss" and "perplexity" in scores else sweep.metric
 
 
-def best_by_depth(points: Sequence[Point], metric: str) -> list[Point]:
-    """For each number of kept layers the point with the best score, fewest layers first."""
+def varying_stacks(points: Sequence[Point]) -> tuple[str, ...]:
+    """The stacks of which any one model was measured at several depths; all of them where there are none."""
+    depths: dict[str, dict[str, set[int]]] = {}
+    for point in points:
+        for stack, (kept, _) in point.depths.items():
+            depths.setdefault(stack, {}).setdefault(point.model, set()).add(kept)
+    varying = (stack for stack, models in depths.items() if any(len(kept) > 1 for kept in models.values()))
+    return tuple(varying) or tuple(depths)
+
+
+def best_by_depth(points: Sequence[Point], metric: str, depth: Callable[[Point], int]) -> list[Point]:
+    """For each number of kept layers, as *depth* counts them, the point with the best score, fewest layers first."""
     found: dict[int, Point] = {}
     for point in points:
-        known = found.get(point.layers)
+        known = found.get(depth(point))
         if known is None or better(metric, point.quality[metric], known.quality[metric]):
-            found[point.layers] = point
+            found[depth(point)] = point
     return [found[layers] for layers in sorted(found)]
 
 
 def draw_depths(sweep: Sweep):
     """Figure 2 of Fan, Grave & Joulin (2020): the score over the number of layers kept, one curve a model.
 
-    Where a model was measured in several ways at one number of layers, the curve is of the best; all are shown.
+    Layers of the :func:`varying_stacks` count. Where a model was measured in several ways at one number of layers, the
+    curve is of the best; all are shown.
     """
-    metric = _shown(sweep)
+    metric, stacks = _shown(sweep), varying_stacks(sweep.points)
+
+    def depth(point: Point) -> int:
+        return sum(kept for stack, (kept, _) in point.depths.items() if stack in stacks)
+
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name, points, colour, marker in _by_model(sweep.points):
-        curve = best_by_depth(points, metric)
-        xs, ys = [point.layers for point in curve], [point.quality[metric] for point in curve]
+        curve = best_by_depth(points, metric, depth)
+        xs, ys = [depth(point) for point in curve], [point.quality[metric] for point in curve]
         axes.plot(xs, ys, marker=marker, color=colour, label=name)
         others = [point for point in points if point not in curve]
-        axes.scatter([p.layers for p in others], [p.quality[metric] for p in others], 9, colour, marker, alpha=0.4)
-    stacks = " and ".join(sweep.points[0].depths)
-    axes.set_xlabel(f"{stacks} layers kept at inference")
+        axes.scatter([depth(p) for p in others], [p.quality[metric] for p in others], 9, colour, marker, alpha=0.4)
+    axes.set_xlabel(f"{' and '.join(stacks)} layers kept")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.invert_xaxis()
     _score_axis(axes, sweep.points, metric)
@@ -90,23 +111,29 @@ def draw_grid(sweep: Sweep):
     if not found:
         return None
     figure, (row,) = pyplot().subplots(
-        1, len(found), figsize=(0.8 + 4.2 * len(found), 3.8), squeeze=False, layout="constrained", sharey=True
+        1, len(found), figsize=(0.8 + 4.2 * len(found), 3.8), squeeze=False, layout="constrained"
     )
     values = [point.quality[metric] for cells in found.values() for point in cells.values()]
+    logarithmic = metric == "perplexity"  # or one broken plan would leave all others one colour
+    colors = pyplot().matplotlib.colors
+    norm = (colors.LogNorm if logarithmic else colors.Normalize)(min(values), max(values))
     for axes, (name, cells) in zip(row, found.items()):
         encoders, decoders = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
         table = [[cells[e, d].quality[metric] if (e, d) in cells else float("nan") for d in decoders] for e in encoders]
         colours = "cividis_r" if metric in LOWER_IS_BETTER else "cividis"
-        image = axes.imshow(table, origin="lower", cmap=colours, vmin=min(values), vmax=max(values), aspect="auto")
+        image = axes.imshow(table, origin="lower", cmap=colours, norm=norm, aspect="auto")
         for i, j in itertools.product(range(len(encoders)), range(len(decoders))):
             if (encoders[i], decoders[j]) in cells:
                 shade = sum(image.cmap(image.norm(table[i][j]))[:3]) / 3
-                axes.text(j, i, f"{table[i][j]:.1f}", ha="center", va="center", color="k" if shade > 0.45 else "w")
+                words = f"{table[i][j]:{'.3g' if logarithmic else '.1f'}}"
+                axes.text(j, i, words, ha="center", va="center", color="k" if shade > 0.45 else "w")
         axes.set_xticks(range(len(decoders)), decoders)
         axes.set_yticks(range(len(encoders)), encoders)
         axes.set(xlabel="decoder layers kept", title=name)
     row[0].set_ylabel("encoder layers kept")
-    figure.colorbar(image, ax=row, label=score_label(metric))
+    bar = figure.colorbar(image, ax=row, label=score_label(metric))
+    if logarithmic:
+        _plain_numbers(bar.ax.yaxis)
     return figure
 
 
@@ -126,9 +153,7 @@ def draw_pareto(sweep: Sweep, cost: str = "latency"):
     costs = [COSTS[cost].of(point) for point in sweep.points]
     if max(costs) > 5 * min(costs):
         axes.set_xscale("log")
-        plain = pyplot().matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
-        axes.xaxis.set_major_formatter(plain)  # 20 and 200 rather than 2 x 10^1 and 2 x 10^2
-        axes.xaxis.set_minor_formatter(plain)
+        _plain_numbers(axes.xaxis)
     _score_axis(axes, sweep.points, metric)
     axes.legend()
     return figure

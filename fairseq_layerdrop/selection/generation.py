@@ -34,7 +34,10 @@ class Translator:
             raise UserError(f"--beam must be at least 1, not {generation['beam']}")
         self.task = task
         self.model = model
-        self.generator = task.build_generator([model], Namespace(**generation))
+        try:
+            self.generator = task.build_generator([model], Namespace(**generation))
+        except (AssertionError, ValueError) as error:  # fairseq's ways to refuse settings
+            raise UserError(f"fairseq can't generate with these settings: {error}") from error
         self.remove_bpe = remove_bpe
         try:
             self._text(torch.tensor([task.target_dictionary.eos()]))

@@ -13,6 +13,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,13 @@ class Hypotheses:
         kept: which of the model's L layers each of the M sub-networks keeps, M x L, in ascending order of the rows. So
             sub-networks that begin alike follow each other, and an engine that runs them in this order shares the most.
         log_weights: log w(m) of each, in nats, float64; the weights sum to one.
+        log_full: log w of the full network, in nats, exact also where the others are drawn.
         draws: how many were drawn from the prior, repeated ones counted; None where these are all there are.
     """
 
     kept: numpy.ndarray
     log_weights: numpy.ndarray
+    log_full: float
     draws: int | None = None
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ def every_sub_network(rates: Sequence[float]) -> Hypotheses:
     kept = numpy.array(list(itertools.product(*([False, True] if rate else [True] for rate in rates))))
     free = rates > 0
     log_weights = numpy.where(kept[:, free], numpy.log1p(-rates[free]), numpy.log(rates[free])).sum(axis=1)
-    return Hypotheses(kept, log_weights)
+    return Hypotheses(kept, log_weights, numpy.log1p(-rates).sum())
 
 
 def sampled_sub_networks(rates: Sequence[float], draws: int, seed: int) -> Hypotheses:
@@ -87,7 +90,7 @@ def sampled_sub_networks(rates: Sequence[float], draws: int, seed: int) -> Hypot
     rates = _check_rates(rates)
     drawn = numpy.random.default_rng(seed).random((draws, len(rates))) >= rates
     kept, counts = numpy.unique(drawn, axis=0, return_counts=True)
-    return Hypotheses(kept, numpy.log(counts / draws), draws)
+    return Hypotheses(kept, numpy.log(counts / draws), numpy.log1p(-rates).sum(), draws)
 
 
 def _log_sum_exp(values: numpy.ndarray) -> numpy.ndarray:
@@ -180,21 +183,42 @@ def expected_code_length(totals: numpy.ndarray, log_weights: numpy.ndarray) -> t
     return float(weights @ totals), float(gap)
 
 
-def weight_within(distances: numpy.ndarray, log_weights: numpy.ndarray, radii: Sequence[float]) -> numpy.ndarray:
+def weight_within(
+    distances: numpy.ndarray, hypotheses: Hypotheses, radii: Sequence[float]
+) -> tuple[numpy.ndarray, numpy.ndarray | None]:
     """W(epsilon), the prior weight of the sub-networks that are at most *radii* away from the full network.
+
+    Where sub-networks are drawn, the full network's own weight w is known and not estimated: W = w + (1 - w) q, where q
+    is the share of the other draws that are within.
 
     Args:
         distances: mean KL(p_full || p_m) per token of each sub-network, M, in the unit of the radii.
-        log_weights: log w(m), M.
-        radii: the values of epsilon.
+        hypotheses: the sub-networks.
+        radii: the R values of epsilon, at least 0.
+
+    Returns:
+        W, of shape R, and its standard error, (1 - w) times the :func:`wilson_error` of q; None where W is exact.
     """
-    weights = numpy.exp(log_weights)
-    return numpy.array([min(1.0, weights[distances <= radius].sum()) for radius in radii])  # not 1 + rounding
+
+    def within(weights: numpy.ndarray) -> numpy.ndarray:
+        return numpy.array([weights[distances <= radius].sum() for radius in radii])
+
+    weights = numpy.exp(hypotheses.log_weights)
+    if hypotheses.draws is None:
+        return numpy.minimum(within(weights), 1.0), None  # not 1 + rounding
+    counts = numpy.where(hypotheses.kept.all(axis=1), 0, numpy.rint(weights * hypotheses.draws))
+    draws = counts.sum()  # of others than the full network
+    shares = within(counts) / max(draws, 1)
+    rest = 1 - numpy.exp(hypotheses.log_full)
+    return 1 - rest * (1 - shares), rest * wilson_error(shares, draws)
 
 
-def binomial_error(weights: numpy.ndarray, draws: int) -> numpy.ndarray:
-    """The standard error of prior weights that are counted in so many draws."""
-    return numpy.sqrt(weights * (1 - weights) / draws)
+def wilson_error(shares: numpy.ndarray, draws: int) -> numpy.ndarray:
+    """The standard error of shares q of n draws: half of Wilson's (1927) interval of one standard error each way.
+
+    It is sqrt(n q (1 - q) + 1/4) / (n + 1): near sqrt(q (1 - q) / n), but above 0 also where no draw hits, or each.
+    """
+    return numpy.sqrt(draws * shares * (1 - shares) + 0.25) / (draws + 1)
 
 
 def prefix_lengths(tokens: int, most: int = 64) -> numpy.ndarray:
@@ -278,7 +302,8 @@ class Parts:
     def remove(self) -> None:
         for path in (*self.folder.glob("[0-9]*.npz"), self.folder / "run.json"):
             path.unlink()
-        self.folder.rmdir()
+        with suppress(OSError):  # something else is in it, like what a killed run was writing
+            self.folder.rmdir()
 
 
 def _kl_sum(log_p: torch.Tensor, log_q: torch.Tensor) -> float:

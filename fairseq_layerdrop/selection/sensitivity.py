@@ -50,12 +50,24 @@ def half_depth(depth: int, layer: int, samples: int, rng: random.Random) -> list
     return list(drawn)
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean of n values, s / sqrt(n), where s is their sample standard deviation.
+def standard_error(values: Sequence[float], existing: int) -> float | None:
+    """Standard error of the mean of n values that are drawn without replacement from M.
 
-    None of a single value, which has none.
+    It is s / sqrt(n) * sqrt(1 - n / M), where s is the sample standard deviation of the n: 0 where all are drawn, as
+    their mean is exact then.
+
+    Args:
+        values: the n drawn.
+        existing: M, at least n.
+
+    Returns:
+        None of a single value out of several, which doesn't tell how far they spread.
     """
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    if len(values) == existing:
+        return 0.0
+    if len(values) == 1:
+        return None
+    return statistics.stdev(values) / math.sqrt(len(values)) * math.sqrt(1 - len(values) / existing)
 
 
 def sensitivity(
@@ -73,10 +85,9 @@ def sensitivity(
     Returns:
         ``loss``, the full model's; ``layers`` and ``sub_layers``, a row each with its ``unit``, the ``loss`` without it
         and the ``increase`` over the full model's; ``half_depth``, a row a layer with its ``unit``, the ``mean`` loss
-        of the sub-networks without it, its ``standard_error`` (None of a single sub-network), how many such
-        sub-networks there are (``existing``), and those scored (``subnetworks``), each with the ``prune_layers`` that
-        makes it. Where all that exist were scored, the mean is exact, and the error tells of their spread alone. A
-        stack of a single layer has no ``half_depth``.
+        of the sub-networks without it, its :func:`standard_error`, how many such sub-networks there are
+        (``existing``), and those scored (``subnetworks``), each with the ``prune_layers`` that makes it. A stack of a
+        single layer has no ``half_depth``.
     """
     layers, sublayers = ([unit for unit in units_of(structure, small) if unit[0] in stacks] for small in (False, True))
     drawn = {}
@@ -102,11 +113,12 @@ def sensitivity(
     def half_depth_row(layer: Unit) -> dict:
         stack, depth = layer[0], len(structure[layer[0]])
         scored = [losses[others(stack, kept)] for kept in drawn[layer]]
+        existing = math.comb(depth - 1, depth // 2)
         return {
             "unit": unit_name(layer),
             "mean": statistics.fmean(scored),
-            "standard_error": standard_error(scored),
-            "existing": math.comb(depth - 1, depth // 2),
+            "standard_error": standard_error(scored, existing),
+            "existing": existing,
             "subnetworks": [
                 {"prune_layers": f"{stack}=keep:{format_layers(kept)}", "loss": score}
                 for kept, score in zip(drawn[layer], scored)

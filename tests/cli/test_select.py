@@ -200,6 +200,10 @@ class TestMistakes:
             (("--method", "sleb", "--model-overrides", "{'prune_layers': 'drop:1@top'}"), "leave prune_layers out"),
             (("--method", "search", "--keep", "decoder=5", "--metric", "bleu", "--beam", "0"), "--beam must be at"),
             (
+                ("--method", "search", "--keep", "decoder=5", "--metric", "bleu", "--temperature", "0"),
+                "these settings: --temperature must be greater than 0",
+            ),
+            (
                 ("--method", "search", "--keep", "decoder=5", "--metric", "bleu", "--remove-bpe", "no"),
                 "unknown --remove-bpe no",
             ),

@@ -10,14 +10,14 @@ RUN = {
 }  # fmt: skip
 
 
-def point(model="a", plan=None, layers=(6, 6), bleu=30.0, ms=40.0, million=60.0) -> Point:
+def point(model="a", plan=None, layers=(6, 6), bleu=30.0, ms=40.0, million=60.0, of=(6, 6), **quality) -> Point:
     seconds = {"median": ms / 1e3, "low": ms / 2e3, "high": ms / 5e2, "count": 9}
     speed = {"median": 1e3 / ms, "low": 1e3 / ms, "high": 1e3 / ms, "count": 3}
     return Point(
         model=model, path=f"{model}.pt", fingerprint=f"sha256:{model}", task="layerdrop_translation", task_flags=[],
-        prune_layers=plan, kept="some", depths={"encoder": (layers[0], 6), "decoder": (layers[1], 6)},
+        prune_layers=plan, kept="some", depths={"encoder": (layers[0], of[0]), "decoder": (layers[1], of[1])},
         parameters=int(million * 1e6), bytes=int(million * 4e6), multiply_adds=million * 1e6,
-        quality={"BLEU": bleu, "loss": 50 - bleu}, signature="by hand", latency=seconds, throughput=speed,
+        quality=quality or {"BLEU": bleu, "loss": 50 - bleu}, signature="by hand", latency=seconds, throughput=speed,
         peak_memory=10**9,
     )  # fmt: skip
 

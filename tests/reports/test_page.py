@@ -86,6 +86,7 @@ def test_slider_and_copied_command(text, tmp_path):
         got.chosen.push({
           rows: rows.flatMap((row, number) => row.classList.contains("chosen") ? [number] : []),
           limit: document.getElementById("limit").textContent,
+          spoken: slider.getAttribute("aria-valuetext"),
           use: document.getElementById("use").textContent,
           export: document.getElementById("export").textContent,
         });
@@ -109,7 +110,7 @@ def test_slider_and_copied_command(text, tmp_path):
     for (cost, most), chosen in zip(limits, got["chosen"], strict=True):
         wanted = best(TWO_MODELS.points, Bounds({cost: most}, {}))
         assert chosen["rows"] == [TWO_MODELS.points.index(wanted)]
-        assert chosen["limit"] == f"{most} {COSTS[cost].unit}"
+        assert chosen["limit"] == chosen["spoken"] == f"{most} {COSTS[cost].unit}"
         assert {key: chosen[key] for key in ("use", "export")} == commands(TWO_MODELS, wanted)
     assert got["chosen"][0]["rows"] != got["chosen"][1]["rows"]
     clicked = TWO_MODELS.points[1]
@@ -117,12 +118,66 @@ def test_slider_and_copied_command(text, tmp_path):
     assert got["copied"] == commands(TWO_MODELS, clicked)["use"] and got["status"] == f"copied: {got['copied']}"
 
 
+@NEEDS_BROWSER
+def test_without_a_mouse(text, tmp_path):
+    """Marks are buttons with a description, which Enter and the space bar press; what was done is told as it is."""
+    script = """<script>
+    const byId = id => document.getElementById(id), marks = [...document.querySelectorAll("#chart .point")];
+    const wait = () => new Promise(resolve => setTimeout(resolve, 50));
+    const press = async (number, key) => {
+      marks[number].focus();
+      const event = new KeyboardEvent("keydown", {key, cancelable: true});
+      marks[number].dispatchEvent(event);
+      await wait();
+      return {key, copied: byId("copied").textContent, told: byId("told").textContent, scrolls: !event.defaultPrevented,
+        focused: document.activeElement === marks[number]};
+    };
+    (async () => {
+      const role = one => one.getAttribute("role");
+      const got = {
+        chart: role(byId("chart")), live: ["told", "choice", "copied"].map(id => role(byId(id))),
+        marks: marks.map(mark => [role(mark), mark.getAttribute("tabindex"), mark.getAttribute("aria-label")]),
+        legend: [...byId("legend").children].map(item => [
+          item.textContent, getComputedStyle(item).color, getComputedStyle(item.firstChild).color]),
+        presses: [],
+      };
+      navigator.clipboard.writeText = async () => {};
+      for (const [number, key] of [[0, "Enter"], [1, " "], [2, "x"]]) got.presses.push(await press(number, key));
+      navigator.clipboard.writeText = async () => { throw new Error("refused"); };
+      for (const done of [true, false]) {
+        document.execCommand = () => done;
+        got.presses.push(await press(3, "Enter"));
+      }
+      got.errors = window.errors;
+      const left = document.createElement("pre");
+      left.id = "told-to-test";
+      left.textContent = JSON.stringify(got);
+      document.body.append(left);
+    })();
+    </script>"""
+    got = told(opened(text, tmp_path, script))
+    uses = [commands(TWO_MODELS, one)["use"] for one in TWO_MODELS.points]
+    assert got["errors"] == [] and got["chart"] == "group" and got["live"] == ["status"] * 3
+    assert len(got["marks"]) == len(uses)
+    for (role, tabindex, label), one in zip(got["marks"], TWO_MODELS.points, strict=True):
+        assert (role, tabindex) == ("button", "0")
+        assert label.startswith(f"{one.model} {one.prune_layers or 'whole'}: BLEU {one.quality['BLEU']:g}, latency ")
+    (a, black, blue), (b, _, red) = got["legend"]
+    assert (a, b, black, blue, red) == ("● a", "● b", "rgb(26, 26, 26)", "rgb(0, 114, 178)", "rgb(213, 94, 0)")
+    enter, space, other, selected, refused = got["presses"]
+    assert enter["copied"] == f"copied: {uses[0]}" and space["copied"] == other["copied"] == f"copied: {uses[1]}"
+    assert [one["scrolls"] for one in (enter, space, other)] == [False, False, True]
+    assert other["told"] == got["marks"][2][2]
+    assert selected["copied"] == f"copied: {uses[3]}" and selected["focused"]
+    assert refused["copied"] == f"the browser copies nothing; the command is: {uses[3]}"
+
+
 def test_pictures():
     """The same sweep gives the same pictures; a heat map is there where both depths vary."""
     figures = draw_all(TWO_MODELS)
     assert list(figures) == ["depths", "pareto"] and draw_grid(TWO_MODELS) is None
     curve = figures["depths"].axes[0].lines[0]
-    assert list(curve.get_xdata()) == [8, 10, 12] and list(curve.get_ydata()) == [20, 29, 30]
+    assert list(curve.get_xdata()) == [2, 4, 6] and list(curve.get_ydata()) == [20, 29, 30]
     assert figures["pareto"].axes[0].get_xlabel() == "latency (ms a sentence)"
     assert encoded(figures["depths"], "svg") == encoded(draw_all(TWO_MODELS)["depths"], "svg")
     grid = sweep(*(point(layers=(e, d), bleu=e + d) for e in (2, 4, 6) for d in (3, 6)))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fairseq_layerdrop.plan import UserError, units_of
 from fairseq_layerdrop.selection import mixture
 from fairseq_layerdrop.selection.mixture import (
+    Hypotheses,
     Parts,
-    binomial_error,
     code_lengths,
     every_sub_network,
     expected_code_length,
@@ -23,6 +23,7 @@ from fairseq_layerdrop.selection.mixture import (
     sampled_sub_networks,
     walk,
     weight_within,
+    wilson_error,
 )
 from tests.selection.models import PAD, language_model, samples, translation_model
 
@@ -96,7 +97,8 @@ class TestHypotheses:
         exact = every_sub_network((0.2, 0.0, 0.5))
         assert made.kept.tolist() == exact.kept.tolist() and made.draws == 4000
         weights, expected = numpy.exp(made.log_weights), numpy.exp(exact.log_weights)
-        assert (abs(weights - expected) < 4 * binomial_error(expected, 4000)).all()
+        assert (abs(weights - expected) < 4 * wilson_error(expected, 4000)).all()
+        assert made.log_full == exact.log_full == pytest.approx(exact.log_weights[-1])
         assert weights.sum() == pytest.approx(1) and -made.log_weights.min() <= math.log(4000)
         again = sampled_sub_networks((0.2, 0.0, 0.5), 4000, seed=1)
         assert (again.log_weights == made.log_weights).all()
@@ -165,10 +167,38 @@ class TestCodeLengths:
         assert expected_code_length(codes.totals, log_weights) == pytest.approx((codes.full[-1], 0), abs=1e-6)
 
 
-def test_weight_within():
-    weights = weight_within(numpy.array([0.3, 0.0, 0.1]), numpy.log([0.5, 0.2, 0.3]), (0, 0.1, 0.2, 1))
-    assert weights == pytest.approx([0.2, 0.5, 0.5, 1])
-    assert binomial_error(numpy.array([0.2, 1]), 100) == pytest.approx([0.04, 0])
+class TestWeightWithin:
+    def test_of_all(self):
+        hypotheses = every_sub_network((0.4, 0.5))
+        weights, error = weight_within(numpy.array([0.3, 0.4, 0.1, 0.0]), hypotheses, (0, 0.1, 0.35, 1))
+        assert weights == pytest.approx([0.3, 0.6, 0.8, 1]) and error is None
+
+    def test_the_full_networks_own_weight_is_known(self):
+        """It was drawn in 1 of 5 draws, and has the weight 0.25."""
+        kept = numpy.array([[False, True], [True, False], [True, True]])
+        hypotheses = Hypotheses(kept, numpy.log([0.6, 0.2, 0.2]), math.log(0.25), draws=5)
+        weights, errors = weight_within(numpy.array([0.3, 0.1, 0.0]), hypotheses, (0, 0.1, 0.3))
+        assert weights == pytest.approx([0.25, 0.25 + 0.75 / 4, 1])
+        assert errors == pytest.approx([0.75 * 0.5 / 5, 0.75 * math.sqrt(0.75 + 0.25) / 5, 0.75 * 0.5 / 5])
+
+    def test_no_draw_hits(self):
+        kept, rates = numpy.zeros((1, 20), dtype=bool), numpy.full(20, 0.2)
+        hypotheses = Hypotheses(kept, numpy.zeros(1), numpy.log1p(-rates).sum(), draws=9)
+        weights, errors = weight_within(numpy.ones(1), hypotheses, (0.1,))
+        assert weights == pytest.approx([0.8**20]) and errors == pytest.approx([(1 - 0.8**20) * 0.05])
+
+    def test_none_but_the_full_network_is_drawn(self):
+        hypotheses = sampled_sub_networks((1e-9,), 3, seed=1)
+        weights, errors = weight_within(numpy.zeros(1), hypotheses, (0.1,))
+        assert weights == pytest.approx([1]) and errors == pytest.approx([0], abs=1e-8)
+
+    def test_wilson(self):
+        """Half of the interval of the shares whose distance from q is at most their own standard error."""
+        for count, draws in ((0, 9), (3, 9), (9, 9), (40, 100)):
+            grid = numpy.linspace(0, 1, 200001)
+            inside = grid[abs(grid - count / draws) <= numpy.sqrt(grid * (1 - grid) / draws) + 1e-12]
+            expected = (inside.max() - inside.min()) / 2
+            assert wilson_error(numpy.array(count / draws), draws) == pytest.approx(expected, abs=1e-5)
 
 
 def test_prefix_lengths():
@@ -256,8 +286,9 @@ class TestWalk:
         found, _ = expected_code_length(-estimated.log_probs.astype(float).sum(axis=1), drawn.log_weights)
         assert abs(found - mean) < 5 * spread / math.sqrt(draws) and found != mean
         radius = [float(numpy.median(told.kl))]
-        weight = weight_within(told.kl, exact.log_weights, radius)
-        assert abs(weight_within(estimated.kl, drawn.log_weights, radius) - weight) < 5 * binomial_error(weight, draws)
+        weight, _ = weight_within(told.kl, exact, radius)
+        estimate, error = weight_within(estimated.kl, drawn, radius)
+        assert abs(estimate - weight) < 5 * error
         assert 0.05 < weight < 0.95
 
     def test_goes_on(self, tmp_path):
@@ -326,6 +357,13 @@ class TestParts:
         parts.write(0, kl=numpy.zeros(1))
         parts.remove()
         assert not (tmp_path / "0").exists()
+
+    def test_what_isnt_theirs_stays(self, tmp_path):
+        parts = Parts(tmp_path / "0", RUN)
+        parts.write(0, kl=numpy.zeros(1))
+        (tmp_path / "0/.000001.npz.tmp").touch()
+        parts.remove()
+        assert [path.name for path in (tmp_path / "0").iterdir()] == [".000001.npz.tmp"]
 
     def test_a_folder_that_cant_be(self, tmp_path):
         (tmp_path / "file").touch()

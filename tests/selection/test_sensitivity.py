@@ -1,6 +1,7 @@
 """What layers and sub-layers are worth, against models from which they are really gone."""
 
 import copy
+import itertools
 import math
 import random
 from collections import Counter
@@ -55,8 +56,18 @@ class TestHalfDepth:
 
 def test_standard_error():
     values = [2.5, 3.0, 2.25, 4.0]
-    assert standard_error(values) == pytest.approx(numpy.std(values, ddof=1) / math.sqrt(4), rel=1e-12)
-    assert standard_error([3.0, 3.0]) == 0 and standard_error([3.0]) is None
+    assert standard_error(values, 10**15) == pytest.approx(numpy.std(values, ddof=1) / math.sqrt(4), rel=1e-12)
+    assert standard_error([3.0, 3.0], 5) == 0 and standard_error([3.0], 5) is None
+    assert standard_error(values, 4) == 0 and standard_error([3.0], 1) == 0
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_standard_error_is_that_of_draws_without_replacement(count):
+    """Over all samples of a population, the mean of its square is the variance of the sample mean."""
+    population = [2.5, 3.0, 2.25, 4.0, 7.0]
+    drawn = list(itertools.combinations(population, count))
+    expected = numpy.var([numpy.mean(values) for values in drawn])
+    assert numpy.mean([standard_error(values, 5) ** 2 for values in drawn]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_chosen_stacks():
@@ -121,7 +132,8 @@ class TestAgainstPrunedModels:
                 assert network["loss"] == asked.bits_without(dropped)
                 losses.append(network["loss"])
             assert row["mean"] == pytest.approx(numpy.mean(losses), rel=1e-12)
-            assert row["standard_error"] == pytest.approx(numpy.std(losses, ddof=1) / math.sqrt(2), rel=1e-9)
+            expected = numpy.std(losses, ddof=1) * math.sqrt(1 / 2 - 1 / row["existing"])
+            assert row["standard_error"] == pytest.approx(expected, rel=1e-9)
 
     def test_a_stack_of_one_layer(self):
         """Without it nothing of the stack is left; there are no sub-networks of half its depth."""
@@ -131,7 +143,7 @@ class TestAgainstPrunedModels:
         empty.encoder.layers = torch.nn.ModuleList()
         assert found["layers"][0]["loss"] == pytest.approx(bits(empty, asked.data), abs=1e-5)
         assert [row["unit"] for row in found["half_depth"]] == ["decoder.0", "decoder.1"]
-        assert all(row["standard_error"] is None for row in found["half_depth"])
+        assert all(row["standard_error"] == 0 == row["existing"] - 1 for row in found["half_depth"])
 
 
 class TestDraws:
