@@ -1,6 +1,7 @@
 """One model, pruned in one way, measured: what it is worth and what it costs."""
 
 import math
+import statistics
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -119,6 +120,11 @@ def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str
     return {**scores.values, **found}, scores.signature
 
 
+def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
+    """The median time of each sentence, given those of all sentences in each round."""
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
 @torch.inference_mode()
 def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
     def run(sample):
@@ -139,7 +145,7 @@ def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
         run(sample)
     # every round runs all sentences, so that what else the machine does hits short and long ones alike
     rounds = [[seconds(lambda: run(sample), device) for sample in single] for _ in range(how.repeats)]  # noqa: B023
-    alone = [sorted(times)[len(times) // 2] for times in zip(*rounds, strict=True)]
+    alone = medians(rounds)
     passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(how.repeats)]
     return {
         "multiply_adds": products / sum(map(length, single)),
