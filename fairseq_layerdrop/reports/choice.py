@@ -151,7 +151,7 @@ def commands(sweep: Sweep, point: Point) -> dict[str, str]:
         words += [f"--{name.replace('_', '-')}", str(run[name])] if run.get(name) else []
     words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else []), *prune]
     program = {("decoder",): "fairseq-eval-lm", ("encoder",): "fairseq-validate"}.get(stacks, "fairseq-generate")
-    exported = f"{point.model}{'-pruned' if prune else ''}.pt"
+    exported = f"{point.model}-{'pruned' if prune else 'exported'}.pt"
     return {
         "use": f'{program} {shlex.join(words)} --user-dir "$(fairseq-layerdrop user-dir)"',
         "export": shlex.join(["fairseq-layerdrop", "export", point.path, *prune, "-o", exported]),

@@ -98,4 +98,4 @@ def test_commands():
     assert words[words.index("--beam") + 1] == "4" and words[words.index("--max-tokens") + 1] == "4000"
     assert told["export"] == "fairseq-layerdrop export a.pt --prune-layers decoder=keep:4@every_other -o a-pruned.pt"
     whole = commands(sweep(point()), point())
-    assert "--prune-layers" not in whole["use"] and whole["export"] == "fairseq-layerdrop export a.pt -o a.pt"
+    assert "--prune-layers" not in whole["use"] and whole["export"] == "fairseq-layerdrop export a.pt -o a-exported.pt"
