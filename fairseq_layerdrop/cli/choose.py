@@ -79,4 +79,8 @@ def run(args) -> None:
         print(f"{cost.name}: {cost.of(point):.4g} {cost.unit}")
     print(f"latency's 10th to 90th percentile: {1e3 * spread['low']:.4g}-{1e3 * spread['high']:.4g} ms")
     print(f"run it:     {told['use']}")
+    if sweep.run["sentences"] is not None:
+        print(
+            f"            it scores the whole subset; the scores above are of its first {sweep.run['sentences']} alone"
+        )
     print(f"export it:  {told['export']}")

@@ -181,7 +181,10 @@ def run(args) -> None:
         args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
-    described = {**vars(how), "machine": machine(device), "torch": torch.__version__, "version": __version__}
+    described = {
+        **vars(how), "user_dir": args.user_dir, "machine": machine(device), "torch": torch.__version__,
+        "version": __version__,
+    }  # fmt: skip
     wanted = {stack: getattr(args, stack) for stack in STACKS if getattr(args, stack)}
     todo = [(model, plan) for model in models for plan in plans_for(model.depths, wanted, args.rules, args.plans)]
     for plan in dict.fromkeys(plan for _, plan in todo if plan):

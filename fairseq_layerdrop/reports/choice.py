@@ -149,11 +149,14 @@ def commands(sweep: Sweep, point: Point) -> dict[str, str]:
         words += ["--remove-bpe", run["remove_bpe"]] if run.get("remove_bpe") else []
     for name in ("max_tokens", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if run.get(name) else []
-    words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else []), *prune]
     program = {("decoder",): "fairseq-eval-lm", ("encoder",): "fairseq-validate"}.get(stacks, "fairseq-generate")
+    words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else [])]
+    words += ["--skip-invalid-size-inputs-valid-test"] if "encoder" in stacks else []
+    words += ["--model-overrides", run["overrides"]] if run["overrides"] != "{}" else []
+    user_dir = shlex.quote(run["user_dir"]) if run.get("user_dir") else '"$(fairseq-layerdrop user-dir)"'
     exported = f"{point.model}-{'pruned' if prune else 'exported'}.pt"
     return {
-        "use": f'{program} {shlex.join(words)} --user-dir "$(fairseq-layerdrop user-dir)"',
+        "use": f"{program} {shlex.join([*words, *prune])} --user-dir {user_dir}",
         "export": shlex.join(["fairseq-layerdrop", "export", point.path, *prune, "-o", exported]),
     }
 

@@ -85,7 +85,9 @@ def _pictures(sweep: Sweep):
 
 def _method(sweep: Sweep) -> dict[str, str]:
     run, point = sweep.run, sweep.points[0]
-    sentences = "all sentences" if run["sentences"] is None else f"the first {run['sentences']} sentences"
+    sentences = (
+        "all sentences that fit the model" if run["sentences"] is None else f"the first {run['sentences']} sentences"
+    )
     batch = f"{run['batch_size']} sentences" if run["batch_size"] else f"{run['max_tokens']} tokens"
     found = {
         "machine": f"{run['machine']}; PyTorch {run['torch']} with {run['threads']} threads",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.commands import ends_in_one_line, layerdrop
-from tests.reports.sweeps import point, write
+from tests.reports.sweeps import RUN, point, write
 
 SUMMARIES = {"rouge1": (40.0, 38.0), "rouge2": (20.0, 15.0), "rougeL": (30.0, 29.0), "rougeLsum": (35.0, 36.0)}
 ANSWERS = ("rouge1", "rouge2", "rougeL")
@@ -46,3 +46,11 @@ def test_tells_what_it_ranks_by(tmp_path):
     scored(tmp_path, ANSWERS)
     assert "chosen by   the best rouge1\n" in layerdrop("choose", tmp_path, "--max-latency", "1s").stdout
     assert "the least latency, then the best rouge1" in layerdrop("choose", tmp_path, "--min-rouge-l", "1").stdout
+
+
+def test_tells_that_a_part_was_measured(tmp_path):
+    write(tmp_path / "all", [point()])
+    assert "whole subset" not in layerdrop("choose", tmp_path / "all", "--least", "params").stdout
+    write(tmp_path / "part", [point()], {**RUN, "sentences": 7})
+    told = layerdrop("choose", tmp_path / "part", "--least", "params").stdout
+    assert "it scores the whole subset; the scores above are of its first 7 alone\n" in told

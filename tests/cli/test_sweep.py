@@ -9,12 +9,33 @@ from fairseq_layerdrop.cli.sweep import plans_for
 from fairseq_layerdrop.plan import Ladder, UserError, parse, transformer_structure, write_ladder
 from fairseq_layerdrop.reports.points import read_sweep
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, ends_in_one_line, layerdrop, said, train_lm
+from tests.commands import (
+    NEEDS_FAIRSEQ_MAIN,
+    ROOT,
+    ends_in_one_line,
+    layerdrop,
+    run,
+    said,
+    train_lm,
+    train_translation,
+    write_sentences,
+)
 from tests.test_scripts import environment
 
 DEPTHS = {"encoder": 6, "decoder": 6}
 HALF = "decoder=keep:3@every_other"
+GENERATE = ("--gen-subset", "test", "--beam", "3", "--max-len-b", "12")
 QUICK = ("--cpu", "--timed-sentences", "4", "--repeats", "1", "--threads", "1")
+
+
+def run_printed(folder, *flags) -> str:
+    """What the command says that `choose` prints for the smallest model."""
+    chosen = json.loads(layerdrop("choose", folder, "--least", "params", "--json", *flags).stdout)
+    done = subprocess.run(
+        ["bash", "-c", chosen["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, said(done)
+    return said(done)
 
 
 class TestPlans:
@@ -135,6 +156,51 @@ class TestTranslation:
         ends_in_one_line(layerdrop("choose", folder, *flags, check=False), words)
 
 
+@pytest.fixture(scope="module")
+def two_way_data(tmp_path_factory):
+    """Binarised text a-b, whose sides differ."""
+    text = tmp_path_factory.mktemp("two_way")
+    for seed, (split, count) in enumerate({"train": 80, "test": 16}.items()):
+        for side, lang in enumerate("ab"):
+            write_sentences(text / f"{split}.{lang}", count, 10 * seed + side)
+    run(
+        "fairseq-preprocess", "--source-lang", "a", "--target-lang", "b", "--joined-dictionary",
+        "--destdir", text / "data-bin", "--trainpref", text / "train", "--testpref", text / "test",
+    )  # fmt: skip
+    return text / "data-bin"
+
+
+@NEEDS_FAIRSEQ_MAIN
+@pytest.mark.parametrize(
+    "flags",
+    [("--truncate-source", "--max-source-positions", "5"), ("-s", "b", "-t", "a", "--max-target-positions", "8")],
+    ids=["truncated", "turned round, long ones left out"],
+)
+def test_what_a_training_was_given(flags, two_way_data, tmp_path):
+    """The printed command tells fairseq-generate, which asks no checkpoint, of the task's settings."""
+    train_translation(two_way_data, tmp_path, 20, "--seed", "3", *flags)
+    overrides = ("--model-overrides", "{'adaptive_input': False}")
+    layerdrop(
+        "sweep", two_way_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3",
+        *QUICK, "--metric", "rouge", *GENERATE, *overrides,
+    )  # fmt: skip
+    point = read_sweep(tmp_path / "sweep").points[1]
+    log = tmp_path / "generate.log"
+    log.write_text(run_printed(tmp_path / "sweep"))
+    scored = json.loads(layerdrop("score", log, "--metric", "rouge", "--json").stdout)
+    assert scored["rouge1"] == pytest.approx(point.quality["rouge1"], abs=1e-9) and point.quality["rouge1"] > 0
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_a_language_model_of_other_settings(lm_data, tmp_path):
+    train_lm(lm_data, tmp_path, 4, "--output-dictionary-size", "20", "--sample-break-mode", "eos")
+    layerdrop(
+        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK
+    )
+    half = read_sweep(tmp_path / "sweep").points[1]
+    assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
+
+
 @NEEDS_FAIRSEQ_MAIN
 def test_language_model(lm_data, tmp_path):
     """The loss is the one that the printed command, fairseq-eval-lm, tells."""
@@ -144,12 +210,7 @@ def test_language_model(lm_data, tmp_path):
     )
     whole, half = read_sweep(tmp_path / "sweep").points
     assert whole.model == tmp_path.name and half.depths == {"decoder": [3, 6]}
-    told = json.loads(layerdrop("choose", tmp_path / "sweep", "--least", "params", "--json").stdout)
-    done = subprocess.run(
-        ["bash", "-c", told["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    printed = done.stdout + done.stderr
-    assert f"Loss (base 2): {half.quality['loss']:.4f}" in printed
+    assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ TWO_MODELS = sweep(
 )
 
 
-def write(folder, points) -> None:
+def write(folder, points, run=RUN) -> None:
     """Write the points into a sweep's file in *folder*."""
-    file = SweepFile(folder, RUN)
+    file = SweepFile(folder, run)
     for one in points:
         file.add(one)

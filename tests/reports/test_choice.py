@@ -1,4 +1,5 @@
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.reports.choice import COSTS, Bounds, best, commands, nearest, pareto, parse_limit
-from tests.reports.sweeps import TWO_MODELS, point, sweep
+from tests.reports.sweeps import RUN, TWO_MODELS, point, sweep
 
 POINTS = st.lists(
     st.builds(
@@ -99,3 +100,12 @@ def test_commands():
     assert told["export"] == "fairseq-layerdrop export a.pt --prune-layers decoder=keep:4@every_other -o a-pruned.pt"
     whole = commands(sweep(point()), point())
     assert "--prune-layers" not in whole["use"] and whole["export"] == "fairseq-layerdrop export a.pt -o a-exported.pt"
+
+
+def test_commands_with_what_the_sweep_was_given():
+    words = shlex.split(commands(TWO_MODELS, TWO_MODELS.points[0])["use"])
+    assert "--skip-invalid-size-inputs-valid-test" in words and "--model-overrides" not in words
+    own = replace(TWO_MODELS, run={**RUN, "overrides": "{'dropout': 0.1}", "user_dir": "my plugins/a"})
+    words = shlex.split(commands(own, own.points[0])["use"])
+    assert words[words.index("--model-overrides") + 1] == "{'dropout': 0.1}"
+    assert words[words.index("--user-dir") + 1] == "my plugins/a" and words.count("--user-dir") == 1
