@@ -32,9 +32,8 @@ def _limit(cost: str):
 def add_arguments(parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a sweep")
     for name, cost in COSTS.items():
-        parser.add_argument(
-            f"--max-{name}", type=_limit(name), metavar=_EXAMPLES[name], help=f"{cost.name}, {cost.unit}"
-        )
+        told = f"{cost.name}, {cost.unit.replace('sentence', 'sentence or block')}"
+        parser.add_argument(f"--max-{name}", type=_limit(name), metavar=_EXAMPLES[name], help=told)
     for flag, names in _SCORES.items():
         which = "max" if names[0] in LOWER_IS_BETTER else "min"
         told = f"{which}imum {', else '.join(names)}"
@@ -76,11 +75,9 @@ def run(args) -> None:
     print(f"keeps       {point.kept}")
     print(f"scores      {', '.join(f'{name} {value:.4g}' for name, value in point.quality.items())}")
     for cost in COSTS.values():
-        print(f"{cost.name}: {cost.of(point):.4g} {cost.unit}")
+        print(f"{cost.name}: {cost.of(point):.4g} {cost.unit_of(point)}")
     print(f"latency's 10th to 90th percentile: {1e3 * spread['low']:.4g}-{1e3 * spread['high']:.4g} ms")
     print(f"run it:     {told['use']}")
-    if sweep.run["sentences"] is not None:
-        print(
-            f"            it scores the whole subset; the scores above are of its first {sweep.run['sentences']} alone"
-        )
+    if (first := sweep.run["sentences"]) is not None:
+        print(f"            it scores the whole subset; the scores above are of its first {first} alone")
     print(f"export it:  {told['export']}")

@@ -14,13 +14,17 @@ class Cost:
 
     Attributes:
         name: in words.
-        unit: in which :attr:`of` tells it.
+        unit: in which :attr:`of` tells it, of a sentence.
         of: the cost of a point.
     """
 
     name: str
     unit: str
     of: Callable[[Point], float]
+
+    def unit_of(self, point: Point) -> str:
+        """The unit for a model that may look at blocks instead of sentences."""
+        return self.unit.replace("sentence", point.item)
 
 
 COSTS = {
@@ -128,7 +132,7 @@ def nearest(points: Iterable[Point], bounds: Bounds) -> str:
     told = []
     for name in bounds.costs:
         cost = COSTS[name]
-        told.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit}")
+        told.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit_of(candidates[0])}")
     for name in bounds.scores:
         found = [point.quality[name] for point in candidates if name in point.quality]
         if not found:

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from fairseq_layerdrop.cli.sweep import plans_for
-from fairseq_layerdrop.plan import Ladder, UserError, parse, transformer_structure, write_ladder
+from fairseq_layerdrop.plan import Ladder, UserError, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.reports.points import read_sweep
-from fairseq_layerdrop.surgery import load_checkpoint
+from fairseq_layerdrop.surgery import load_checkpoint, plan_for, structure_of
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
@@ -53,6 +53,7 @@ class TestPlans:
             "encoder=keep:4@top",
             "encoder=keep:4@top/decoder=keep:2@top",
         ]
+        assert list(plans_for(DEPTHS, {}, None, [])) == list(plans_for(DEPTHS, {}, ["every_other"], []))
         for text in filter(None, grid):
             parse(text).resolve(transformer_structure(DEPTHS))
 
@@ -60,8 +61,10 @@ class TestPlans:
         full = transformer_structure(DEPTHS)
         removals = [("decoder", 4, None), ("decoder", 1, None)]
         write_ladder(Ladder(full, tuple(removals), (1.0, 2.0)), tmp_path / "ladder.json")
-        found = list(plans_for(DEPTHS, {}, ["every_other"], [str(tmp_path / "ladder.json")]))
+        found = list(plans_for(DEPTHS, {}, None, [str(tmp_path / "ladder.json")]))
         assert found[0] is None and len(found) == 3
+        both = list(plans_for(DEPTHS, {}, ["top"], [str(tmp_path / "ladder.json")]))
+        assert both == [None, *(f"decoder=keep:{count}@top" for count in (5, 4, 3, 2, 1)), *found[1:]]
         for text, dropped in zip(found[1:], ({4}, {1, 4}), strict=True):
             kept = parse(text).resolve(full).stacks["decoder"].keep
             assert {number for number, names in enumerate(kept) if not names} == dropped
@@ -205,12 +208,52 @@ def test_a_language_model_of_other_settings(lm_data, tmp_path):
 def test_language_model(lm_data, tmp_path):
     """The loss is the one that the printed command, fairseq-eval-lm, tells."""
     train_lm(lm_data, tmp_path, 4)
-    layerdrop(
+    done = layerdrop(
         "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK
     )
+    assert said(done).count("ms a block of 32 tokens in batches\n") == 2
+    told = layerdrop("choose", tmp_path / "sweep", "--least", "params").stdout
+    assert "ms a block of 32 tokens\n" in told and "ms a sentence" not in told
     whole, half = read_sweep(tmp_path / "sweep").points
     assert whole.model == tmp_path.name and half.depths == {"decoder": [3, 6]}
     assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_a_plan_that_was_rewritten(lm_data, tmp_path):
+    """Plans are known by what they keep, and each must fit each model, before anything is measured."""
+    train_lm(lm_data, tmp_path, 1)
+    ask = (
+        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", *QUICK, "--plans",
+        tmp_path / "plan.json",
+    )  # fmt: skip
+
+    def write(text, structure):
+        write_plan(parse(text).resolve(structure), tmp_path / "plan.json")
+
+    structure = structure_of(load_checkpoint(tmp_path / "checkpoint_last.pt"))
+    write("decoder=keep:0-3", {"decoder": structure["decoder"][:5]})
+    ends_in_one_line(layerdrop(*ask, check=False), "plan.json")
+    assert not (tmp_path / "sweep/sweep.jsonl").exists()
+    write("decoder=keep:0-3", structure)
+    layerdrop(*ask)
+    assert [point.depths["decoder"] for point in read_sweep(tmp_path / "sweep").points] == [[6, 6], [4, 6]]
+    write("decoder=keep:2-5", structure)
+    ends_in_one_line(layerdrop(*ask, check=False), "plan.json was another plan when", "give it another name")
+    ends_in_one_line(layerdrop(*ask, "--rules", "learned", check=False), "no learned importances")
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_learned_layers(translation_data, tmp_path):
+    train_translation(translation_data, tmp_path, 2, "--decoder-layerdrop-learned")
+    path = tmp_path / "checkpoint_last.pt"
+    layerdrop(
+        "sweep", translation_data, "--path", path, "-o", tmp_path / "sweep", "--decoder", "2", "--rules", "learned",
+        *QUICK, "--sentences", "4",
+    )  # fmt: skip
+    point = read_sweep(tmp_path / "sweep").points[1]
+    assert point.prune_layers == "decoder=keep:2@learned"
+    assert point.kept == str(plan_for(load_checkpoint(path), parse(point.prune_layers)))
 
 
 @pytest.mark.parametrize(
