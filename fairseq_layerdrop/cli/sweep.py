@@ -15,14 +15,26 @@ from tqdm import tqdm
 
 from ..evaluation import TEXT_METRICS
 from ..evaluation.cost import machine
-from ..plan import LADDER_FORMAT, RULES, STACKS, UserError, parse, read_format, read_ladder
+from ..plan import (
+    LADDER_FORMAT,
+    LEARNED,
+    RULES,
+    STACKS,
+    Details,
+    Plan,
+    Structure,
+    UserError,
+    parse,
+    read_format,
+    read_ladder,
+)
 from ..reports.choice import COSTS
 from ..reports.drawing import pyplot, save
 from ..reports.points import Point, SweepFile, read_sweep
 from ..reports.sweep_pictures import draw_all
 from ..selection.generation import SETTINGS
 from ..selection.point import Measured, measure_point
-from ..surgery import fingerprint, load_checkpoint, structure_of
+from ..surgery import details_of, fingerprint, load_checkpoint, structure_of
 from ..tasks import our_task
 from ..version import __version__
 from .data_flags import (
@@ -57,8 +69,12 @@ def add_arguments(parser) -> None:
     group = parser.add_argument_group("what is measured; by default every depth of the decoder, or of the only stack")
     for stack in STACKS:
         group.add_argument(f"--{stack}", type=_depths, metavar="1-6", help=f"{stack} layers to keep; with both, a grid")
-    group.add_argument("--rules", nargs="+", choices=RULES, default=["every_other"], help="default: every_other")
-    group.add_argument("--plans", nargs="+", default=[], metavar="FILE", help="plans, and ladders at each depth")
+    told = "by which layers are kept, learned where a training learned it (default: every_other)"
+    group.add_argument("--rules", nargs="+", choices=(*RULES, LEARNED), help=told)
+    group.add_argument(
+        "--plans", nargs="+", default=[], metavar="FILE",
+        help="plans, and ladders at each depth; depths by rules then only with --encoder, --decoder or --rules",
+    )  # fmt: skip
     group = parser.add_argument_group("quality")
     group.add_argument(
         "--metric", choices=("loss", "accuracy", *TEXT_METRICS), default="loss",
@@ -83,7 +99,20 @@ class _Model:
     path: str
     fingerprint: str
     task: str
-    depths: Mapping[str, int]
+    whole: Structure
+    details: Details
+
+    @property
+    def depths(self) -> dict[str, int]:
+        return {stack: len(layers) for stack, layers in self.whole.items()}
+
+    def kept(self, plan: str | None) -> str:
+        """What a plan keeps of it, in words.
+
+        Raises:
+            PlanError: the plan doesn't fit it.
+        """
+        return str(parse(plan).resolve(self.whole, self.details) if plan else Plan.whole(self.whole))
 
     @property
     def does(self) -> str:
@@ -97,10 +126,10 @@ class _Model:
 
 def _model(name: str, path: str) -> _Model:
     checkpoint = load_checkpoint(path)
-    depths = {stack: len(layers) for stack, layers in structure_of(checkpoint).items()}
-    if not depths:
+    whole = structure_of(checkpoint)
+    if not whole:
         raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
-    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), depths)
+    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), whole, details_of(checkpoint))
 
 
 def _keep(depths: Mapping[str, int], kept: Mapping[str, int], rule: str) -> str | None:
@@ -110,14 +139,15 @@ def _keep(depths: Mapping[str, int], kept: Mapping[str, int], rule: str) -> str 
 
 
 def plans_for(
-    depths: Mapping[str, int], wanted: Mapping[str, Sequence[int]], rules: Sequence[str], files: Sequence[str]
+    depths: Mapping[str, int], wanted: Mapping[str, Sequence[int]], rules: Sequence[str] | None, files: Sequence[str]
 ) -> Iterator[str | None]:
     """What to measure of a model, each once, the whole model first: texts for ``--prune-layers``, None for it.
 
     Args:
         depths: depth of each of its stacks.
-        wanted: for some stacks the numbers of layers to keep; all combinations are measured by each rule.
-        rules: names of rules.
+        wanted: for some stacks the numbers of layers to keep; all combinations are measured by each rule. Without any,
+            where there are rules or no files, it is every depth of the last stack.
+        rules: names of rules; every_other by default.
         files: plans, and ladders, of which every depth is measured.
 
     Raises:
@@ -128,11 +158,11 @@ def plans_for(
             raise UserError(f"--{stack}: this model has no {stack}, only {' and '.join(depths)}")
         if max(counts) > depths[stack]:
             raise UserError(f"--{stack}: can keep 1 to {depths[stack]} layers, not {max(counts)}")
-    if not wanted and not files:
+    if not wanted and (rules or not files):
         last = list(depths)[-1]
         wanted = {last: range(depths[last], 0, -1)}
     seen: dict[str | None, None] = {None: None}
-    for rule in rules:
+    for rule in rules or ["every_other"]:
         for counts in itertools.product(*wanted.values()):
             seen.setdefault(_keep(depths, dict(zip(wanted, counts)), rule))
     for file in files:
@@ -183,13 +213,19 @@ def run(args) -> None:
         args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
-    described = {**vars(how), "machine": machine(device), "torch": torch.__version__, "version": __version__}
+    described = {
+        **vars(how), "user_dir": args.user_dir, "machine": machine(device), "torch": torch.__version__,
+        "version": __version__,
+    }  # fmt: skip
     wanted = {stack: getattr(args, stack) for stack in STACKS if getattr(args, stack)}
     todo = [(model, plan) for model in models for plan in plans_for(model.depths, wanted, args.rules, args.plans)]
-    for plan in dict.fromkeys(plan for _, plan in todo if plan):
-        parse(plan)
+    kept = [model.kept(plan) for model, plan in todo]
     file = SweepFile(args.output, described)
-    missing = [(model, plan) for model, plan in todo if not file.known(model.name, plan, model.fingerprint)]
+    missing = [
+        (model, plan)
+        for (model, plan), what in zip(todo, kept, strict=True)
+        if not file.known(model.name, plan, model.fingerprint, what)
+    ]
     with tqdm(total=len(todo), initial=len(todo) - len(missing), unit=" points", disable=None) as bar:
         for model, plan in missing:
             point = _point(args.user_dir, model, plan, how)
@@ -220,8 +256,8 @@ def _point(user_dir: str | None, model: _Model, plan: str | None, how: Measured)
 
 def _line(point: Point) -> str:
     scores = ", ".join(f"{name} {value:.4g}" for name, value in list(point.quality.items())[:2])
-    latency = COSTS["latency"]
+    latency, time = (f"{COSTS[name].of(point):.4g} {COSTS[name].unit_of(point)}" for name in ("latency", "time"))
     return (
         f"{point.model} {point.prune_layers or 'whole'}: {scores}, {point.parameters:,} parameters, "
-        f"{latency.of(point):.4g} {latency.unit}, {point.throughput['median']:.4g} sentences/s in batches"
+        f"{latency}, {time} in batches"
     )

@@ -5,7 +5,7 @@ Needs neither torch nor fairseq.
 
 from .errors import PlanError, UserError
 from .files import write_atomically, write_folder_atomically
-from .grammar import Choice, PruneSpec, drop_spec, parse
+from .grammar import LEARNED, Choice, PruneSpec, drop_spec, parse
 from .heads import heads_of, sub_layer
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
 from .plan import (
@@ -36,6 +36,7 @@ from .sharing import chunks_left, chunks_of
 
 __all__ = [
     "LADDER_FORMAT",
+    "LEARNED",
     "RULES",
     "STACKS",
     "SUB_LAYERS",

@@ -14,13 +14,17 @@ class Cost:
 
     Attributes:
         name: in words.
-        unit: in which :attr:`of` tells it.
+        unit: in which :attr:`of` tells it, of a sentence.
         of: the cost of a point.
     """
 
     name: str
     unit: str
     of: Callable[[Point], float]
+
+    def unit_of(self, point: Point) -> str:
+        """The unit for a model that may look at blocks instead of sentences."""
+        return self.unit.replace("sentence", point.item)
 
 
 COSTS = {
@@ -128,7 +132,7 @@ def nearest(points: Iterable[Point], bounds: Bounds) -> str:
     told = []
     for name in bounds.costs:
         cost = COSTS[name]
-        told.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit}")
+        told.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit_of(candidates[0])}")
     for name in bounds.scores:
         found = [point.quality[name] for point in candidates if name in point.quality]
         if not found:
@@ -149,11 +153,14 @@ def commands(sweep: Sweep, point: Point) -> dict[str, str]:
         words += ["--remove-bpe", run["remove_bpe"]] if run.get("remove_bpe") else []
     for name in ("max_tokens", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if run.get(name) else []
-    words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else []), *prune]
     program = {("decoder",): "fairseq-eval-lm", ("encoder",): "fairseq-validate"}.get(stacks, "fairseq-generate")
-    exported = f"{point.model}{'-pruned' if prune else ''}.pt"
+    words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else [])]
+    words += ["--skip-invalid-size-inputs-valid-test"] if "encoder" in stacks else []
+    words += ["--model-overrides", run["overrides"]] if run["overrides"] != "{}" else []
+    user_dir = shlex.quote(run["user_dir"]) if run.get("user_dir") else '"$(fairseq-layerdrop user-dir)"'
+    exported = f"{point.model}-{'pruned' if prune else 'exported'}.pt"
     return {
-        "use": f'{program} {shlex.join(words)} --user-dir "$(fairseq-layerdrop user-dir)"',
+        "use": f"{program} {shlex.join([*words, *prune])} --user-dir {user_dir}",
         "export": shlex.join(["fairseq-layerdrop", "export", point.path, *prune, "-o", exported]),
     }
 

@@ -21,16 +21,17 @@ _CAPTIONS = {
 
 def page(sweep: Sweep, title: str) -> str:
     """The page: the table of all points, pictures, how it was measured, and where scripts run, an interactive chart."""
-    metric = sweep.metric
+    metric, units = sweep.metric, {key: cost.unit_of(sweep.points[0]) for key, cost in COSTS.items()}
     data = {
         "score": metric,
         "score_label": score_label(metric),
         "lower_is_better": metric in LOWER_IS_BETTER,
-        "costs": [{"key": key, "name": cost.name, "unit": cost.unit} for key, cost in COSTS.items()],
+        "costs": [{"key": key, "name": cost.name, "unit": units[key]} for key, cost in COSTS.items()],
         "points": [_for_script(sweep, point) for point in sweep.points],
     }
     names = list(sweep.points[0].quality)
-    header = ["model", "plan", *names, *(f"{cost.name}, {cost.unit}" for cost in COSTS.values()), "10-90 % of latency"]
+    costs = [f"{cost.name}, {units[key]}" for key, cost in COSTS.items()]
+    header = ["model", "plan", *names, *costs, "10-90 % of latency"]
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         summary=escape(_summary(sweep)),
@@ -85,15 +86,16 @@ def _pictures(sweep: Sweep):
 
 def _method(sweep: Sweep) -> dict[str, str]:
     run, point = sweep.run, sweep.points[0]
-    sentences = "all sentences" if run["sentences"] is None else f"the first {run['sentences']} sentences"
-    batch = f"{run['batch_size']} sentences" if run["batch_size"] else f"{run['max_tokens']} tokens"
+    number, items = run["sentences"], f"{point.item.split()[0]}s"
+    measured = f"all {items} that fit the model" if number is None else f"the first {number} {items}"
+    batch = f"{run['batch_size']} {items}" if run["batch_size"] else f"{run['max_tokens']} tokens"
     found = {
         "machine": f"{run['machine']}; PyTorch {run['torch']} with {run['threads']} threads",
-        "data": f"{run['data']}, {run['subset']}, {sentences}",
+        "data": f"{run['data']}, {run['subset']}, {measured}",
         "score": point.signature,
-        "latency": f"a sentence alone, median over {point.latency['count']} sentences, each the median of "
+        "latency": f"a {point.item} alone, median over {point.latency['count']} of them, each the median of "
         f"{run['repeats']} runs, after a warm-up",
-        "time in batches": f"the same sentences in batches of at most {batch}, median of {run['repeats']} runs",
+        "time in batches": f"the same {items} in batches of at most {batch}, median of {run['repeats']} runs",
         "multiply-adds": "of matrix products, for each target token (given) or, of an encoder alone, each token",
         "peak memory": "while it was timed; on a CPU that of the whole process",
         "fairseq-layerdrop": run["version"],

@@ -32,8 +32,8 @@ class Point:
         multiply_adds: for each target token, with the target given; of an encoder alone for each of its tokens.
         quality: scores by name, the one to compare by first.
         signature: how it was computed.
-        latency: seconds for a sentence alone: ``median``, ``low`` and ``high`` (10th and 90th percentile), ``count``.
-        throughput: sentences per second in batches, likewise.
+        latency: seconds of an :attr:`item` by itself: ``median``, ``low``, ``high`` (10th, 90th percentile), ``count``.
+        throughput: items per second in batches, likewise.
         peak_memory: in bytes.
     """
 
@@ -62,6 +62,14 @@ class Point:
     def metric(self) -> str:
         """Name of the score to compare by."""
         return next(iter(self.quality))
+
+    @property
+    def item(self) -> str:
+        """What its times are of: a sentence, or of running text the block that a model looks at."""
+        told = dict(zip(self.task_flags, self.task_flags[1:]))
+        if told.get("--sample-break-mode", "eos") == "eos":
+            return "sentence"
+        return f"block of {told['--tokens-per-sample']} tokens"
 
     @property
     def layers(self) -> int:
@@ -146,15 +154,20 @@ class SweepFile:
                 )
         self.points = list(points)
 
-    def known(self, model: str, prune_layers: str | None, fingerprint: str) -> bool:
+    def known(self, model: str, prune_layers: str | None, fingerprint: str, kept: str) -> bool:
         """Whether a point is measured.
 
         Raises:
-            UserError: the name is that of another model.
+            UserError: the model's name is that of another model, or the plan's that of another plan.
         """
         for point in self.points:
             if point.model == model and point.fingerprint != fingerprint:
                 raise UserError(f"'{model}' is another model in {self.path}; name this one otherwise, --path NAME=CKPT")
+            if point.key == (model, prune_layers) and point.kept != kept:
+                raise UserError(
+                    f"{prune_layers} was another plan when {self.path} measured it; give it another name, or another "
+                    "folder"
+                )
         return (model, prune_layers) in {point.key for point in self.points}
 
     def add(self, point: Point) -> None:

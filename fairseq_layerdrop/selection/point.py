@@ -1,11 +1,13 @@
 """One model, pruned in one way, measured: what it is worth and what it costs."""
 
 import math
+import statistics
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import torch
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
 from ..evaluation import text_scores
 from ..evaluation.cost import Spread, bytes_of, forget_peak_memory, multiply_adds, peak_memory, seconds
@@ -13,6 +15,14 @@ from ..plan import Plan, UserError
 from .calibration import Loaded, batches, load
 from .generation import Translator
 from .measures import loss, tokens
+
+# Settings of fairseq's tasks that change what a model is given, the blocks of a text first.
+_BLOCKS = ("sample_break_mode", "tokens_per_sample")
+_GIVEN = (
+    "source_lang", "target_lang", "left_pad_source", "left_pad_target", "max_source_positions", "max_target_positions",
+    "truncate_source", "output_dictionary_size", "self_target", "future_target", "past_target", "add_bos_token",
+    "shorten_method", "shorten_data_split_list",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,28 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
     }
 
 
+def task_flags(task) -> list[str]:
+    """What fairseq's own commands must be told to give a model what its training gave it: they ask no checkpoint.
+
+    Args:
+        task: configuration of a checkpoint's task.
+
+    Returns:
+        flags: of a text's blocks always, of other settings where they aren't the task's defaults.
+    """
+    defaults = {field.name: field.default for field in fields(TASK_DATACLASS_REGISTRY[task._name])}
+    words = []
+    for name in filter(defaults.__contains__, (*_BLOCKS, *_GIVEN)):
+        value, flag = getattr(task, name, defaults[name]), f"--{name.replace('_', '-')}"
+        if value is None or (value == defaults[name] and name not in _BLOCKS):
+            continue
+        words += [flag] if isinstance(value, bool) else [flag, str(value)]  # a switch turns its default round
+    return words
+
+
 def _task_flags(loaded: Loaded) -> list[str]:
-    """What fairseq's own command must be told to see here what is measured: the blocks of a text, the criterion."""
-    task = loaded.settings.task
-    if loaded.translates:
-        return []
-    if "encoder" in loaded.structure:
-        return ["--criterion", loaded.settings.criterion._name]
-    return ["--sample-break-mode", str(task.sample_break_mode), "--tokens-per-sample", str(task.tokens_per_sample)]
+    criterion = ["--criterion", loaded.settings.criterion._name] if list(loaded.structure) == ["encoder"] else []
+    return [*criterion, *task_flags(loaded.settings.task)]
 
 
 @torch.inference_mode()
@@ -117,6 +141,11 @@ def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str
         return {"accuracy": 100 * right / count, **found}, f"accuracy over {count:,} labels"
     scores = text_scores(metric, *translator.texts(samples))
     return {**scores.values, **found}, scores.signature
+
+
+def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
+    """The median time of each sentence, given those of all sentences in each round."""
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 
 @torch.inference_mode()
@@ -139,7 +168,7 @@ def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
         run(sample)
     # every round runs all sentences, so that what else the machine does hits short and long ones alike
     rounds = [[seconds(lambda: run(sample), device) for sample in single] for _ in range(how.repeats)]  # noqa: B023
-    alone = [sorted(times)[len(times) // 2] for times in zip(*rounds, strict=True)]
+    alone = medians(rounds)
     passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(how.repeats)]
     return {
         "multiply_adds": products / sum(map(length, single)),

@@ -26,6 +26,7 @@ from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
 from .describe import Description, describe
 from .export import (
     ExportError,
+    details_of,
     export_checkpoint,
     flat_settings,
     plan_for,
@@ -66,6 +67,7 @@ __all__ = [
     "copy_whole",
     "describe",
     "details",
+    "details_of",
     "export_checkpoint",
     "fingerprint",
     "flat_settings",

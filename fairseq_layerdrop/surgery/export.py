@@ -63,8 +63,12 @@ def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool =
     structure = structure_of(checkpoint)
     if not structure:
         raise ExportError("this checkpoint has no Transformer layers in an encoder or a decoder")
-    known = Details(details(flat_settings(checkpoint)).heads, learned_importance(checkpoint["model"]))
-    return spec.resolve(structure, known) if spec else Plan.whole(structure)
+    return spec.resolve(structure, details_of(checkpoint)) if spec else Plan.whole(structure)
+
+
+def details_of(checkpoint: Mapping) -> Details:
+    """What a checkpoint tells of its model beside the structure: heads by its settings, importances by its weights."""
+    return Details(details(flat_settings(checkpoint)).heads, learned_importance(checkpoint["model"]))
 
 
 def structure_of(checkpoint: Mapping) -> Structure:

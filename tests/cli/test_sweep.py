@@ -6,15 +6,36 @@ import subprocess
 import pytest
 
 from fairseq_layerdrop.cli.sweep import plans_for
-from fairseq_layerdrop.plan import Ladder, UserError, parse, transformer_structure, write_ladder
+from fairseq_layerdrop.plan import Ladder, UserError, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.reports.points import read_sweep
-from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, ends_in_one_line, layerdrop, said, train_lm
+from fairseq_layerdrop.surgery import load_checkpoint, plan_for, structure_of
+from tests.commands import (
+    NEEDS_FAIRSEQ_MAIN,
+    ROOT,
+    ends_in_one_line,
+    layerdrop,
+    run,
+    said,
+    train_lm,
+    train_translation,
+    write_sentences,
+)
 from tests.test_scripts import environment
 
 DEPTHS = {"encoder": 6, "decoder": 6}
 HALF = "decoder=keep:3@every_other"
+GENERATE = ("--gen-subset", "test", "--beam", "3", "--max-len-b", "12")
 QUICK = ("--cpu", "--timed-sentences", "4", "--repeats", "1", "--threads", "1")
+
+
+def run_printed(folder, *flags) -> str:
+    """What the command says that `choose` prints for the smallest model."""
+    chosen = json.loads(layerdrop("choose", folder, "--least", "params", "--json", *flags).stdout)
+    done = subprocess.run(
+        ["bash", "-c", chosen["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, said(done)
+    return said(done)
 
 
 class TestPlans:
@@ -32,6 +53,7 @@ class TestPlans:
             "encoder=keep:4@top",
             "encoder=keep:4@top/decoder=keep:2@top",
         ]
+        assert list(plans_for(DEPTHS, {}, None, [])) == list(plans_for(DEPTHS, {}, ["every_other"], []))
         for text in filter(None, grid):
             parse(text).resolve(transformer_structure(DEPTHS))
 
@@ -39,8 +61,10 @@ class TestPlans:
         full = transformer_structure(DEPTHS)
         removals = [("decoder", 4, None), ("decoder", 1, None)]
         write_ladder(Ladder(full, tuple(removals), (1.0, 2.0)), tmp_path / "ladder.json")
-        found = list(plans_for(DEPTHS, {}, ["every_other"], [str(tmp_path / "ladder.json")]))
+        found = list(plans_for(DEPTHS, {}, None, [str(tmp_path / "ladder.json")]))
         assert found[0] is None and len(found) == 3
+        both = list(plans_for(DEPTHS, {}, ["top"], [str(tmp_path / "ladder.json")]))
+        assert both == [None, *(f"decoder=keep:{count}@top" for count in (5, 4, 3, 2, 1)), *found[1:]]
         for text, dropped in zip(found[1:], ({4}, {1, 4}), strict=True):
             kept = parse(text).resolve(full).stacks["decoder"].keep
             assert {number for number, names in enumerate(kept) if not names} == dropped
@@ -135,21 +159,101 @@ class TestTranslation:
         ends_in_one_line(layerdrop("choose", folder, *flags, check=False), words)
 
 
+@pytest.fixture(scope="module")
+def two_way_data(tmp_path_factory):
+    """Binarised text a-b, whose sides differ."""
+    text = tmp_path_factory.mktemp("two_way")
+    for seed, (split, count) in enumerate({"train": 80, "test": 16}.items()):
+        for side, lang in enumerate("ab"):
+            write_sentences(text / f"{split}.{lang}", count, 10 * seed + side)
+    run(
+        "fairseq-preprocess", "--source-lang", "a", "--target-lang", "b", "--joined-dictionary",
+        "--destdir", text / "data-bin", "--trainpref", text / "train", "--testpref", text / "test",
+    )  # fmt: skip
+    return text / "data-bin"
+
+
+@NEEDS_FAIRSEQ_MAIN
+@pytest.mark.parametrize(
+    "flags",
+    [("--truncate-source", "--max-source-positions", "5"), ("-s", "b", "-t", "a", "--max-target-positions", "8")],
+    ids=["truncated", "turned round, long ones left out"],
+)
+def test_what_a_training_was_given(flags, two_way_data, tmp_path):
+    """The printed command tells fairseq-generate, which asks no checkpoint, of the task's settings."""
+    train_translation(two_way_data, tmp_path, 20, "--seed", "3", *flags)
+    overrides = ("--model-overrides", "{'adaptive_input': False}")
+    layerdrop(
+        "sweep", two_way_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3",
+        *QUICK, "--metric", "rouge", *GENERATE, *overrides,
+    )  # fmt: skip
+    point = read_sweep(tmp_path / "sweep").points[1]
+    log = tmp_path / "generate.log"
+    log.write_text(run_printed(tmp_path / "sweep"))
+    scored = json.loads(layerdrop("score", log, "--metric", "rouge", "--json").stdout)
+    assert scored["rouge1"] == pytest.approx(point.quality["rouge1"], abs=1e-9) and point.quality["rouge1"] > 0
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_a_language_model_of_other_settings(lm_data, tmp_path):
+    train_lm(lm_data, tmp_path, 4, "--output-dictionary-size", "20", "--sample-break-mode", "eos")
+    layerdrop(
+        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK
+    )
+    half = read_sweep(tmp_path / "sweep").points[1]
+    assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
+
+
 @NEEDS_FAIRSEQ_MAIN
 def test_language_model(lm_data, tmp_path):
     """The loss is the one that the printed command, fairseq-eval-lm, tells."""
     train_lm(lm_data, tmp_path, 4)
-    layerdrop(
+    done = layerdrop(
         "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK
     )
+    assert said(done).count("ms a block of 32 tokens in batches\n") == 2
+    told = layerdrop("choose", tmp_path / "sweep", "--least", "params").stdout
+    assert "ms a block of 32 tokens\n" in told and "ms a sentence" not in told
     whole, half = read_sweep(tmp_path / "sweep").points
     assert whole.model == tmp_path.name and half.depths == {"decoder": [3, 6]}
-    told = json.loads(layerdrop("choose", tmp_path / "sweep", "--least", "params", "--json").stdout)
-    done = subprocess.run(
-        ["bash", "-c", told["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    printed = done.stdout + done.stderr
-    assert f"Loss (base 2): {half.quality['loss']:.4f}" in printed
+    assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_a_plan_that_was_rewritten(lm_data, tmp_path):
+    """Plans are known by what they keep, and each must fit each model, before anything is measured."""
+    train_lm(lm_data, tmp_path, 1)
+    ask = (
+        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", *QUICK, "--plans",
+        tmp_path / "plan.json",
+    )  # fmt: skip
+
+    def write(text, structure):
+        write_plan(parse(text).resolve(structure), tmp_path / "plan.json")
+
+    structure = structure_of(load_checkpoint(tmp_path / "checkpoint_last.pt"))
+    write("decoder=keep:0-3", {"decoder": structure["decoder"][:5]})
+    ends_in_one_line(layerdrop(*ask, check=False), "plan.json")
+    assert not (tmp_path / "sweep/sweep.jsonl").exists()
+    write("decoder=keep:0-3", structure)
+    layerdrop(*ask)
+    assert [point.depths["decoder"] for point in read_sweep(tmp_path / "sweep").points] == [[6, 6], [4, 6]]
+    write("decoder=keep:2-5", structure)
+    ends_in_one_line(layerdrop(*ask, check=False), "plan.json was another plan when", "give it another name")
+    ends_in_one_line(layerdrop(*ask, "--rules", "learned", check=False), "no learned importances")
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_learned_layers(translation_data, tmp_path):
+    train_translation(translation_data, tmp_path, 2, "--decoder-layerdrop-learned")
+    path = tmp_path / "checkpoint_last.pt"
+    layerdrop(
+        "sweep", translation_data, "--path", path, "-o", tmp_path / "sweep", "--decoder", "2", "--rules", "learned",
+        *QUICK, "--sentences", "4",
+    )  # fmt: skip
+    point = read_sweep(tmp_path / "sweep").points[1]
+    assert point.prune_layers == "decoder=keep:2@learned"
+    assert point.kept == str(plan_for(load_checkpoint(path), parse(point.prune_layers)))
 
 
 @pytest.mark.parametrize(

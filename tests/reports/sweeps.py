@@ -1,6 +1,6 @@
 """Sweeps whose points are written down, not measured."""
 
-from fairseq_layerdrop.reports.points import Point, Sweep
+from fairseq_layerdrop.reports.points import Point, Sweep, SweepFile
 
 RUN = {
     "data": "data-bin", "subset": "valid", "sentences": None, "max_tokens": 4000, "batch_size": None, "metric": "bleu",
@@ -41,3 +41,10 @@ TWO_MODELS = sweep(
         )
     )
 )
+
+
+def write(folder, points, run=RUN) -> None:
+    """Write the points into a sweep's file in *folder*."""
+    file = SweepFile(folder, run)
+    for one in points:
+        file.add(one)

@@ -1,4 +1,5 @@
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,8 @@ from hypothesis import strategies as st
 
 from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.reports.choice import COSTS, Bounds, best, commands, nearest, pareto, parse_limit
-from tests.reports.sweeps import TWO_MODELS, point, sweep
+from fairseq_layerdrop.reports.page import page
+from tests.reports.sweeps import RUN, TWO_MODELS, point, sweep
 
 POINTS = st.lists(
     st.builds(
@@ -98,4 +100,27 @@ def test_commands():
     assert words[words.index("--beam") + 1] == "4" and words[words.index("--max-tokens") + 1] == "4000"
     assert told["export"] == "fairseq-layerdrop export a.pt --prune-layers decoder=keep:4@every_other -o a-pruned.pt"
     whole = commands(sweep(point()), point())
-    assert "--prune-layers" not in whole["use"] and whole["export"] == "fairseq-layerdrop export a.pt -o a.pt"
+    assert "--prune-layers" not in whole["use"] and whole["export"] == "fairseq-layerdrop export a.pt -o a-exported.pt"
+
+
+def test_commands_with_what_the_sweep_was_given():
+    words = shlex.split(commands(TWO_MODELS, TWO_MODELS.points[0])["use"])
+    assert "--skip-invalid-size-inputs-valid-test" in words and "--model-overrides" not in words
+    own = replace(TWO_MODELS, run={**RUN, "overrides": "{'dropout': 0.1}", "user_dir": "my plugins/a"})
+    words = shlex.split(commands(own, own.points[0])["use"])
+    assert words[words.index("--model-overrides") + 1] == "{'dropout': 0.1}"
+    assert words[words.index("--user-dir") + 1] == "my plugins/a" and words.count("--user-dir") == 1
+
+
+def test_units_of_blocks():
+    flags = ["--sample-break-mode", "none", "--tokens-per-sample", "256"]
+    blocks = replace(point(), task_flags=flags, depths={"decoder": (6, 6)})
+    assert [cost.unit_of(blocks) for name, cost in COSTS.items() if name in ("latency", "time")] == [
+        "ms a block of 256 tokens", "ms a block of 256 tokens",
+    ]  # fmt: skip
+    assert nearest([blocks], Bounds({"latency": 1}, {})) == "the least latency is 40 ms a block of 256 tokens"
+    lines = replace(blocks, task_flags=["--sample-break-mode", "eos", *flags[2:]])
+    assert COSTS["latency"].unit_of(lines) == COSTS["latency"].unit_of(point()) == "ms a sentence"
+    told = page(sweep(blocks), "blocks")
+    assert told.count("ms a block of 256 tokens") >= 4 and "ms a sentence" not in told
+    assert "all blocks that fit the model" in told and "sentences" not in told

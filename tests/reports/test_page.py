@@ -61,6 +61,7 @@ def test_needs_no_network_and_no_script(text):
         assert cells[4:-1] == [f"{cost.of(one):.4g}" for cost in COSTS.values()]
     assert text.count("data:image/svg+xml;base64,") == 2
     assert "What &lt;pruning&gt; costs" in text and "a &lt;machine&gt;" in text and "<machine>" not in text
+    assert "data-bin, valid, all sentences that fit the model<" in text
     assert text.index('id="interactive" hidden') < text.index("<h2>All points")  # scripts show it
 
 

@@ -10,7 +10,7 @@ from tests.reports.sweeps import RUN, TWO_MODELS
 def written(folder, points=TWO_MODELS.points):
     file = SweepFile(folder, RUN)
     for one in points:
-        if not file.known(*one.key, one.fingerprint):
+        if not file.known(*one.key, one.fingerprint, one.kept):
             file.add(one)
     return (folder / NAME).read_bytes()
 
@@ -29,8 +29,8 @@ def test_goes_on_wherever_it_was_killed(tmp_path):
 def test_no_point_is_measured_twice(tmp_path):
     before = written(tmp_path)
     file = SweepFile(tmp_path, RUN)
-    assert all(file.known(*p.key, p.fingerprint) for p in TWO_MODELS.points)
-    assert not file.known("a", "decoder=keep:1@top", "sha256:a")
+    assert all(file.known(*p.key, p.fingerprint, p.kept) for p in TWO_MODELS.points)
+    assert not file.known("a", "decoder=keep:1@top", "sha256:a", "some")
     assert written(tmp_path) == before
 
 
@@ -39,7 +39,9 @@ def test_another_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match="with threads 1, not 2; give another folder"):
         SweepFile(tmp_path, {**RUN, "threads": 2})
     with pytest.raises(UserError, match=r"'a' is another model in .*--path NAME=CKPT"):
-        SweepFile(tmp_path, RUN).known("a", None, "sha256:other")
+        SweepFile(tmp_path, RUN).known("a", None, "sha256:other", "some")
+    with pytest.raises(UserError, match=r"decoder=keep:2@top was another plan when .*sweep\.jsonl measured it"):
+        SweepFile(tmp_path, RUN).known("a", "decoder=keep:2@top", "sha256:a", "others")
 
 
 @pytest.mark.parametrize("text", ["{}\n", "nothing\n", '{"format": "fairseq-layerdrop sweep", "version": 9}\n'])
