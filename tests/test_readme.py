@@ -95,6 +95,13 @@ def test_guidelines_are_what_a_sweep_measured():
         assert told in " ".join(README.split())
 
 
+def test_fine_tuning_is_what_was_measured():
+    rows = json.loads((ROOT / "configs/wikitext2/fine_tuning.json").read_text())
+    found = {(row["model"], row["updates"]): f"{row['perplexity']:.1f}" for row in rows}
+    for model in ("layerdrop", "baseline"):
+        assert f"from {found[model, 0]} to {found[model, 750]}" in " ".join(README.split())
+
+
 def test_speed_table_is_what_was_measured():
     for line in (ROOT / "configs/multi30k/speed.md").read_text().splitlines()[2:]:
         assert line in README
