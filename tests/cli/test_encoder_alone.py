@@ -95,6 +95,7 @@ def test_sweep(kind, path, sentence_data, tmp_path):
     whole, half = read_sweep(tmp_path).points
     assert half.depths == {"encoder": [3, 6]} and half.multiply_adds < whole.multiply_adds
     assert list(half.quality) == (["accuracy", "loss"] if metric else ["loss", "perplexity"])
+    assert half.item == ("sentence" if metric else "block of 32 tokens")
     told = json.loads(layerdrop("choose", tmp_path, "--least", "params", "--json").stdout)
     done = subprocess.run(
         ["bash", "-c", told["commands"]["use"]], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True

@@ -12,6 +12,7 @@ from fairseq_layerdrop.surgery import load_checkpoint, plan_for, structure_of
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
+    USER_DIR,
     ends_in_one_line,
     layerdrop,
     run,
@@ -198,8 +199,10 @@ def test_what_a_training_was_given(flags, two_way_data, tmp_path):
 def test_a_language_model_of_other_settings(lm_data, tmp_path):
     train_lm(lm_data, tmp_path, 4, "--output-dictionary-size", "20", "--sample-break-mode", "eos")
     layerdrop(
-        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK
-    )
+        "sweep", lm_data, "--path", tmp_path / "checkpoint_last.pt", "-o", tmp_path / "sweep", "--decoder", "3", *QUICK,
+        "--user-dir", USER_DIR,
+    )  # fmt: skip
+    assert f"--user-dir {USER_DIR}\n" in layerdrop("choose", tmp_path / "sweep", "--least", "params").stdout
     half = read_sweep(tmp_path / "sweep").points[1]
     assert f"Loss (base 2): {half.quality['loss']:.4f}" in run_printed(tmp_path / "sweep")
 
