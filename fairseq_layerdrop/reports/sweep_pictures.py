@@ -149,7 +149,7 @@ def draw_pareto(sweep: Sweep, cost: str = "latency"):
             [COSTS[cost].of(point) for point in front], [point.quality[metric] for point in front], where="post",
             color=colour, marker=marker, markersize=4, label=f"{name}: Pareto front",
         )  # fmt: skip
-    axes.set_xlabel(f"{COSTS[cost].name} ({COSTS[cost].unit})")
+    axes.set_xlabel(f"{COSTS[cost].name} ({COSTS[cost].unit_of(sweep.points[0])})")
     costs = [COSTS[cost].of(point) for point in sweep.points]
     if max(costs) > 5 * min(costs):
         axes.set_xscale("log")
