@@ -4,11 +4,14 @@ import argparse
 import itertools
 import logging
 import multiprocessing
+import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 
 import torch
 from tqdm import tqdm
@@ -184,6 +187,16 @@ def _of_file(file: str) -> Iterator[str]:
         yield f"{prefix}drop:{count}@{file}"
 
 
+def _end_with_parent() -> None:
+    """Let this process end as soon as the one that started it has, whatever killed that."""
+
+    def watch():
+        wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _measure(user_dir: str | None, path: str, prune_layers: str | None, how: Measured) -> dict | str:
     """In a process of its own; a user's mistake comes back as its line."""
     be_quiet()
@@ -240,7 +253,8 @@ def run(args) -> None:
 
 def _point(user_dir: str | None, model: _Model, plan: str | None, how: Measured) -> Point:
     """A point, measured in a process of its own: what another left in memory or in caches doesn't count."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
         try:
             found = process.submit(_measure, user_dir, model.path, plan, how).result()
         except BrokenProcessPool as error:

@@ -193,7 +193,10 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
     for stack, part in plan.stacks.items():
         layers = structure.get(stack, ())
         if len(layers) != part.depth:
-            raise DepthError(f"the plan is for {part.depth} {stack} layers, but the checkpoint has {len(layers)}")
+            raise DepthError(
+                f"the plan is for {part.depth} {stack} layers, but the checkpoint has {len(layers)}; a training that "
+                f"begins with it needs --{stack}-layers {len(layers)}, which the plan makes smaller"
+            )
         if not _same_layers(layers, part.full):
             number = next(i for i, (layer, planned) in enumerate(zip(layers, part.full)) if layer != planned)
             raise DepthError(

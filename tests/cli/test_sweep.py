@@ -2,6 +2,9 @@
 
 import json
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +141,29 @@ class TestTranslation:
         times = ("latency", "throughput", "peak_memory")
         old, new = ({k: v for k, v in json.loads(line[2]).items() if k not in times} for line in (lines, after))
         assert new == old
+
+    def test_nothing_is_left_of_a_killed_one(self, translation_data, checkpoint, tmp_path):
+        """The process that measures a point ends with the one that started it, or this test never does."""
+        words = ["sweep", translation_data, "--path", checkpoint, "-o", tmp_path, *QUICK, "--repeats", "10000"]
+        program = Path(sys.executable).with_name("fairseq-layerdrop")
+        process = subprocess.Popen([program, *map(str, words)], env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
+
+        def measures(pid):
+            try:
+                return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()  # empty when it has ended
+            except (FileNotFoundError, ProcessLookupError):
+                return False
+
+        measuring = []
+        while not measuring:
+            assert process.poll() is None
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            measuring = list(filter(measures, children))
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        while any(map(measures, measuring)):
+            time.sleep(0.05)
 
     def test_report_and_pictures(self, folder):
         layerdrop("report", folder)

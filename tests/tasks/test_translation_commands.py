@@ -121,7 +121,7 @@ class TestTraining:
             translation_data, tmp_path, 2, "--decoder-layers", "4", "--prune-layers", "decoder=keep:0,2",
             "--finetune-from-model", checkpoint, check=False,
         )  # fmt: skip
-        ends_in_one_line(done, "the plan is for 4 decoder layers, but the checkpoint has 6")
+        ends_in_one_line(done, "the plan is for 4 decoder layers, but the checkpoint has 6", "needs --decoder-layers 6")
 
     def test_two_processes(self, translation_data, tmp_path):
         """fairseq's own two-process training runs and saves; test_data_parallel compares what two ranks draw."""
