@@ -13,10 +13,9 @@ import json
 import shlex
 from pathlib import Path
 
-from what_to_drop import ROOT, perplexity, rows_of, run
+from what_to_drop import ROOT, perplexity, rows_of, run, write_results
 
 from fairseq_layerdrop.cli.data_flags import named_checkpoints
-from fairseq_layerdrop.plan import write_atomically
 
 WARMUP = 50
 
@@ -78,10 +77,7 @@ def main():
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)
     rows = [row for row in rows_of(log) if row["updates"] in (0, args.updates)]
-    with write_atomically(args.out.with_suffix(".json")) as file:
-        file.write((json.dumps(rows, indent=1) + "\n").encode())
-    with write_atomically(args.out.with_suffix(".md")) as file:
-        file.write((table(rows) + "\n").encode())
+    write_results(args.out, rows, table(rows))
 
 
 if __name__ == "__main__":

@@ -103,6 +103,13 @@ def rows_of(log: Path) -> list[dict]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def write_results(out: Path, rows: list[dict], text: str) -> None:
+    """Write OUT.json with the rows, and OUT.md with their table."""
+    for suffix, content in ((".json", json.dumps(rows, indent=1)), (".md", text)):
+        with write_atomically(out.with_suffix(suffix)) as file:
+            file.write(f"{content}\n".encode())
+
+
 def table(rows: list[dict]) -> str:
     depths = list(dict.fromkeys(row["keep"] for row in rows))
     lines = [
@@ -148,10 +155,7 @@ def main():
     rows = [row for row in rows_of(log) if row["updates"] == args.updates]
     order = list(VARIANTS)
     rows.sort(key=lambda row: (order.index(row["variant"]), row["seed"], row["keep"]))
-    with write_atomically(args.out.with_suffix(".json")) as file:
-        file.write((json.dumps(rows, indent=1) + "\n").encode())
-    with write_atomically(args.out.with_suffix(".md")) as file:
-        file.write((table(rows) + "\n").encode())
+    write_results(args.out, rows, table(rows))
 
 
 if __name__ == "__main__":
