@@ -26,12 +26,12 @@ die() {
 step() { echo "${SMOKE:+SMOKE=1 }${OUT:+OUT=$OUT }bash scripts/$benchmark/$*"; }
 
 # make FOLDER COMMAND…: run a command that writes into a folder, {} among its arguments. The folder appears when the command
-# has succeeded. One that the same command has made before stays; after another command, or where FROM was made anew since, it
-# is made anew.
+# has succeeded. One that the same command has made before stays; after another command, or where FROM was made anew since or
+# KEY, a word, is another one, it is made anew.
 make() {
     local folder=$1 made
     shift
-    made="$* ${FROM:+$(cat "$FROM/.made") $(stat -c %Y "$FROM/.made")}"
+    made="$* ${FROM:+$(cat "$FROM/.made") $(stat -c %Y "$FROM/.made")}${KEY:-}"
     if [ -d "$folder" ] && [ "$(cat "$folder/.made" 2> /dev/null)" = "$made" ]; then
         say "$folder is there"
         return

@@ -49,11 +49,11 @@ def lm_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sentence_data(lm_data) -> Path:
-    """The running text of *lm_data*, in whose folder each line is also a sentence with a label: long or short."""
+    """The running text of *lm_data*, in whose folder each line is also a sentence with a label: whether it is long."""
     text = lm_data.parent
     for split in ("train", "valid"):
         lengths = [len(line.split()) for line in (text / split).read_text().splitlines()]
-        (text / f"{split}.label").write_text("".join("long\n" if length > 6 else "short\n" for length in lengths))
+        (text / f"{split}.label").write_text("".join(f"{int(length > 6)}\n" for length in lengths))
     for name, ending, known in (("input0", "", ("--srcdict", lm_data / "dict.txt")), ("label", ".label", ())):
         run(
             "fairseq-preprocess", "--only-source", "--destdir", lm_data / name, *known,

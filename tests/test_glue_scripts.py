@@ -3,16 +3,18 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from fairseq.data import Dictionary, data_utils
 
-from fairseq_layerdrop.evaluation.glue_table import FULL, RANDOM, Run, read_rows
+from fairseq_layerdrop.evaluation.glue_table import FULL, RANDOM, Run, add_row, read_rows
 from fairseq_layerdrop.surgery import load_checkpoint, save_checkpoint
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, run
 from tests.test_scripts import environment, script
 
 pytest.importorskip("sklearn")
@@ -61,8 +63,6 @@ def test_masked_lm_loss_by_depth(pretrained):
 
 def test_inputs_are_what_the_model_sees(prepared, compare):
     """The sentences of dev that contribution looks at, as fairseq's sentence prediction joins them."""
-    from fairseq.data import Dictionary, data_utils
-
     data = prepared / TASK / "data-bin"
     known = Dictionary.load(str(data / "inputs/dict.txt"))
     inputs, first, second = (
@@ -70,6 +70,34 @@ def test_inputs_are_what_the_model_sees(prepared, compare):
     )
     assert len(inputs) == 24
     assert inputs[3].tolist() == [*first[3].tolist(), known.eos(), *second[3].tolist()]
+
+
+def test_order_of_mnlis_two(pretrained, tmp_path):
+    """valid is matched and valid1 is mismatched, in whatever order a locale sorts them."""
+    raw = tmp_path / "raw/MNLI"
+    raw.mkdir(parents=True)
+    for name, count in {"train": 3, "dev_matched": 1, "dev_mismatched": 2}.items():
+        (raw / f"{name}.tsv").write_text("sentence1\tsentence2\tgold_label\n" + "the price\tthe price\tneutral\n" * count)
+    pieces = {"PIECES": pretrained / "text/spm.model", "DICT": pretrained / "data-bin/dict.txt"}
+    script("glue/prepare.sh", "MNLI", RAW=raw.parent, OUT=tmp_path, LC_ALL="en_US.UTF-8", **pieces)
+    label = tmp_path / "MNLI/data-bin/label"
+    known = Dictionary.load(str(label / "dict.txt"))
+    assert [len(data_utils.load_indexed_dataset(str(label / split), known)) for split in ("valid", "valid1")] == [1, 2]
+
+
+def test_prepared_anew_for_another_dictionary(pretrained, prepared, tmp_path):
+    shutil.copytree(prepared / TASK, tmp_path / TASK)
+    shutil.copytree(prepared / "raw", tmp_path / "raw")
+    given = {"PIECES": pretrained / "text/spm.model", "DICT": tmp_path / "dict.txt", "RAW": tmp_path / "raw"}
+    shutil.copy(pretrained / "data-bin/dict.txt", given["DICT"])
+    with given["DICT"].open("a") as file:
+        file.write("another 1\n")
+    done = script("glue/prepare.sh", TASK, SMOKE=1, OUT=tmp_path, **given)
+    assert f"{tmp_path / TASK}/text was made in another way" in done.stdout
+    assert "another 1" in (tmp_path / TASK / "data-bin/input0/dict.txt").read_text()
+    given["DICT"].write_text("another 1\n")
+    done = script("glue/prepare.sh", TASK, SMOKE=1, OUT=tmp_path, check=False, **given)
+    assert done.returncode == 1 and "dictionary and pieces must be of the same pre-training" in done.stderr
 
 
 def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
@@ -103,8 +131,90 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     told = json.loads((prepared / TASK / "result.json").read_text())
     assert told["majority"] == {"accuracy": 50.0, "F1": 0.0} and len(told["means"]) == 4
     done = script("glue/compare.sh", checkpoint, TASK, check=False, **{**given, "LR": 0.002})
-    assert done.returncode == 1 and "small_layerdrop with another learning rate" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "has runs with another learning rate" in done.stderr.splitlines()[-1]
     assert rows.read_text().count("\n") == 4
+
+
+@pytest.fixture
+def comparison(prepared, checkpoint, compare, tmp_path, monkeypatch):
+    """A function that makes the comparison of given arguments, in a folder without rows."""
+    shutil.copytree(prepared / TASK, tmp_path / TASK, ignore=shutil.ignore_patterns("rows.jsonl", "runs", "logs"))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def made(*arguments):
+        given = [str(checkpoint), TASK, str(tmp_path / TASK), "--cpu", "--learning-rate", "0.001", *arguments]
+        return compare.Comparison(compare.parser().parse_args(given))
+
+    return made
+
+
+TOP = Run("small_layerdrop", "top", 1, 1)
+
+
+def test_a_run_goes_on_where_it_was(comparison):
+    """After one of two epochs; the time of both counts."""
+    ours = comparison("--epochs", "2")
+    folder = ours.folder / "runs" / ours.name_of(TOP)
+    run("fairseq-train", *ours.flags(TOP, folder), "--max-epoch", "1")
+    before = load_checkpoint(folder / "checkpoint_last.pt")["extra_state"]["previous_training_time"]
+    ours.tune(TOP, wait=False)
+    [log] = (ours.folder / "logs").glob("*.log")
+    assert "(epoch 2 @ 5 updates)" in log.read_text() and "end of epoch 1 " not in log.read_text()
+    assert ours.done()[TOP].tuning > before - ours.seconds_before > 0
+    assert not folder.exists()
+
+
+def test_two_at_a_time(comparison, compare):
+    """What another process is at is left to it; a command that outlives us keeps the lock."""
+    ours = comparison()
+    path = ours.folder / "runs" / f"{ours.name_of(TOP)}.lock"
+    with compare.locked(path, wait=False) as lock:
+        with compare.locked(path, wait=False) as another:
+            assert another is None
+        ours.tune(TOP, wait=False)
+        still = "import fcntl, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        compare.run_command(ours.folder / "logs/it.log", "python", "-c", still, lock, hold=[lock])
+    assert not ours.done() and not (ours.folder / "rows.jsonl").exists()
+
+
+def test_rows_that_do_not_fit(comparison, compare):
+    """Also those of runs that aren't asked for."""
+
+    def row(run, ours):
+        return compare.Row(run, (), 1, {"accuracy": 1.0}, 1.0, 1.0, ours.settings, ours.start(run), "")
+
+    other = comparison("--epochs", "1")
+    add_row(other.rows, row(Run("another", "top", 2, 7), other))
+    assert len(other.done()) == 1
+    for given, words in {
+        ("--epochs", "2"): "with another epochs; give another OUT",
+        ("--epochs", "1", "--batch-size", "3", "--learning-rate", "1"): "another learning rate and batch; give",
+    }.items():
+        with pytest.raises(SystemExit, match=words):
+            comparison(*given).done()
+    other.fingerprint = "that of another"
+    add_row(other.rows, row(TOP, other))
+    with pytest.raises(SystemExit, match="has runs of another small_layerdrop; give another NAME"):
+        comparison("--epochs", "1").done()
+    assert len(comparison("--epochs", "1", "--name", "mine").done()) == 2
+    other.shape = {}
+    add_row(other.rows, row(Run(RANDOM, FULL, 0, 1), other))
+    with pytest.raises(SystemExit, match="models of another shape; give another OUT"):
+        comparison("--epochs", "1", "--name", "mine").done()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--learning-rate", "0"), "--learning-rate must be above 0, not 0.0"),
+        (("--batch-size", "0"), "--batch-size must be at least 1"),
+        (("--epochs", "0"), "--epochs must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense(comparison, arguments, words):
+    with pytest.raises(SystemExit, match=words):
+        comparison(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """``fairseq-layerdrop glue DATA --path CKPT --task MRPC``."""
 
 import argparse
+import importlib.util
 import json
 import statistics
 from collections.abc import Mapping
 
 import torch
 
+from ..corpora.glue import TASKS
 from ..evaluation.cost import seconds
 from ..evaluation.glue import METRICS, glue_scores
 from ..plan import UserError
@@ -39,19 +41,32 @@ def _labels(loaded: Loaded, batches: list[torch.Tensor]) -> list:
     return [dictionary[value + dictionary.nspecial] for value in values]
 
 
+def check_libraries() -> None:
+    """Check that what computes the scores is there.
+
+    Raises:
+        UserError: it isn't installed.
+    """
+    if not all(map(importlib.util.find_spec, ("scipy", "sklearn"))):
+        raise UserError("scikit-learn or SciPy isn't installed; pip install 'fairseq-layerdrop[glue]'")
+
+
 def measure(args) -> dict:
     """A model's scores on the data, the number of examples, and the median seconds of a pass over them.
 
     Raises:
         UserError: the model, the data or a flag is wrong, or a sentence is too long for the model.
     """
+    check_libraries()
     at_least_one(args, "repeats")
     loaded, samples = load_data(args)
     if not loaded.classifies:
         raise UserError(f"{args.path} is no fine-tuned model: it has no classification head")
-    outputs = _outputs(loaded, samples)
-    if loaded.criterion.regression_target != (args.task == "STS-B"):
+    task = TASKS[args.task]
+    told = (loaded.criterion.regression_target, loaded.task.cfg.num_classes)
+    if told != (task.is_regression, len(task.labels) or 1):
         raise UserError(f"{args.path} isn't fine-tuned on {args.task}")
+    outputs = _outputs(loaded, samples)
     predicted = outputs if loaded.criterion.regression_target else [output.argmax(dim=-1) for output in outputs]
     gold = _labels(loaded, [sample["target"] for sample in samples])
     wanted = len(loaded.task.dataset(args.gen_subset))
@@ -59,6 +74,9 @@ def measure(args) -> dict:
         raise UserError(
             f"{wanted - len(gold)} of {wanted} examples are too long; fine-tune with --shorten-method truncate"
         )
+    others = () if task.is_regression else sorted(set(gold) - set(task.labels))
+    if others:
+        raise UserError(f"{args.data} is no data of {args.task}: it has the label '{others[0]}'")
     device = next(loaded.model.parameters()).device
     return {
         "scores": glue_scores(args.task, _labels(loaded, predicted), gold),

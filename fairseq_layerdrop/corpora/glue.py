@@ -1,7 +1,8 @@
 """The tasks of GLUE (Wang et al. 2019) as text for fairseq's sentence prediction.
 
 ``python -m fairseq_layerdrop.corpora.glue RAW OUT --spm spm.model`` reads a task's folder as
-https://gluebenchmark.com/tasks offers it, RAW/train.tsv and dev.tsv, and writes OUT/train and valid in pieces of the
+https://gluebenchmark.com/tasks offers it, RAW/train.tsv and dev.tsv (of MRPC, what its download script makes of
+Microsoft's files), and writes OUT/train and valid in pieces of the
 model that the pre-training used: ``.input0``, for tasks on two sentences ``.input1``, and ``.label``. The task is the
 folder's name, or that of ``--task``. MNLI's second validation set, dev_mismatched.tsv, becomes valid1.
 
@@ -101,6 +102,21 @@ def write_examples(examples: Iterable[tuple[tuple[str, ...], str]], encode: Enco
     return len(examples)
 
 
+def check_pieces(text: Path, dictionary: Path) -> None:
+    """Check that text is in a dictionary's pieces.
+
+    Raises:
+        CorpusError: hardly a fifth of it is: the two are of different kinds.
+    """
+    known = {line.rpartition(" ")[0] for line in read_lines(dictionary)}
+    pieces = [piece for line in read_lines(text) for piece in line.split()]
+    share = sum(piece in known for piece in pieces) / max(len(pieces), 1)
+    if share < 0.2:
+        raise CorpusError(
+            f"{dictionary} has {share:.0%} of the pieces; dictionary and pieces must be of the same pre-training"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", type=Path, metavar="RAW", help="folder of a task")
@@ -109,6 +125,7 @@ def main() -> None:
     pieces = parser.add_mutually_exclusive_group(required=True)
     pieces.add_argument("--spm", type=Path, metavar="MODEL", help="SentencePiece model")
     pieces.add_argument("--gpt2", type=Path, metavar="FOLDER", help="with encoder.json and vocab.bpe")
+    parser.add_argument("--dict", type=Path, metavar="FILE", help="dictionary that is to hold the pieces")
     add_items_argument(parser)
     args = parser.parse_args()
     check_folder(args.raw, "train.tsv and dev.tsv of a task of GLUE")
@@ -122,6 +139,8 @@ def main() -> None:
     for split, file in files.items():
         examples = itertools.islice(read_examples(args.raw / file, task), args.items)
         print(f"{split}: {write_examples(examples, encode, args.out / split):,} examples")
+    if args.dict:
+        check_pieces(args.out / "train.input0", args.dict)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,13 @@ class Row:
     Attributes:
         run: which one.
         layers: the layers that were dropped, counted from 0.
-        parameters: number of parameters that were fine-tuned.
+        parameters: the model's number of parameters, with its head for masks, which a classifier keeps unused.
         scores: score by name, times 100, the one to compare by first.
         tuning: seconds of fine-tuning.
         inference: seconds for dev.
-        settings: what else the scores depend on.
+        settings: what else the scores depend on, the same for all runs of a table.
+        start: digest of what training began with, a pre-trained model or a shape.
+        machine: on which it ran.
     """
 
     run: Run
@@ -51,6 +53,8 @@ class Row:
     tuning: float
     inference: float
     settings: Mapping
+    start: str
+    machine: str
 
     def to_json(self) -> str:
         """One line."""
@@ -169,13 +173,14 @@ def _mean(rows: Sequence[Row], full: Sequence[Row] | None) -> Mean:
     )
 
 
-def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]) -> str:
+def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean], how: str) -> str:
     """The table under its title.
 
     Args:
         title: a line.
         majority: scores of the most frequent class; none for a task without classes.
         means: what was measured, at least one.
+        how: a sentence on how, for under the table.
     """
     names = list(means[0].scores)
 
@@ -202,6 +207,7 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model.",
+        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model. "
+        f"{how}",
     ]
     return "\n".join(lines) + "\n"

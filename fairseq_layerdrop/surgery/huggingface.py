@@ -233,6 +233,11 @@ def huggingface_model(
     vocabulary, width = rows["sentence_encoder.embed_tokens.weight"]
     folder = str(data or getattr(settings, "data", "")).split(os.pathsep)[0]
     dictionary = _dictionary(folder, "dict.txt" if head is None else os.path.join("input0", "dict.txt"), "dict.txt")
+    pairs = head is not None and os.path.isdir(os.path.join(folder, "input1"))
+    if pairs and getattr(settings, "separator_token", None) != dictionary.eos():
+        raise ExportError(
+            "transformers' RoBERTa can't take pairs without two </s> between them (train with --separator-token 2)"
+        )
     if len(dictionary) != vocabulary:
         raise ExportError(f"the dictionary in '{folder}' has {len(dictionary)} symbols, but the model {vocabulary}")
     positions = rows["sentence_encoder.embed_positions.weight"][0]

@@ -10,18 +10,22 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 
 from fairseq_layerdrop.cli import glue
+from fairseq_layerdrop.cli.data_flags import at_least_one
 from fairseq_layerdrop.cli.devices import fit_to_devices
 from fairseq_layerdrop.cli.flags import config_flags, read_config
+from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.evaluation.glue import METRICS, majority_scores
 from fairseq_layerdrop.evaluation.glue_table import (
     RANDOM,
@@ -40,7 +44,7 @@ from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoin
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
 SHAPE = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "activation_fn",
-    "encoder_normalize_before", "untie_weights_roberta",
+    "encoder_normalize_before", "layernorm_embedding", "untie_weights_roberta",
 )  # fmt: skip
 WARMUP = 0.06  # share of the updates, as in RoBERTa's recipe
 
@@ -49,6 +53,10 @@ class Comparison:
     """One pre-trained model on one task."""
 
     def __init__(self, args):
+        glue.check_libraries()
+        at_least_one(args, "epochs", "batch_size")
+        if args.learning_rate is not None and not args.learning_rate > 0:
+            raise UserError(f"--learning-rate must be above 0, not {args.learning_rate}")
         self.args = args
         self.folder: Path = args.folder
         self.rows = self.folder / "rows.jsonl"
@@ -58,7 +66,7 @@ class Comparison:
             raise UserError(f"{args.checkpoint} is no masked language model")
         self.depth = len(structure["encoder"])
         self.name = args.name or Path(args.checkpoint).parent.name
-        self.trained_before = (checkpoint.get("extra_state") or {}).get("previous_training_time", 0)
+        self.seconds_before = (checkpoint.get("extra_state") or {}).get("previous_training_time", 0)
         self.fingerprint = fingerprint(checkpoint["model"])
         settings = flat_settings(checkpoint)
         name = f"layerdrop_{settings._name.removeprefix('layerdrop_')}"
@@ -71,8 +79,13 @@ class Comparison:
             (self.folder / "text" / f"{split}.label").read_text().split() for split in ("train", "valid")
         )
         tuning = read_config(f"configs/glue/{args.task}.yaml")
-        self.batch = args.batch_size or tuning["dataset"]["batch_size"]
-        self.rate = args.learning_rate or tuning["optimization"]["lr"][0]
+        self.batch = tuning["dataset"]["batch_size"] if args.batch_size is None else args.batch_size
+        self.rate = tuning["optimization"]["lr"][0] if args.learning_rate is None else args.learning_rate
+        self.data = digest_of(
+            *(path.read_bytes() for path in sorted((self.folder / "text").iterdir()) if path.is_file())
+        )
+        self.on = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+        self.machine = machine(self.on) + f", {torch.get_num_threads()} used" * (self.on.type == "cpu")
 
     def counts(self) -> list[int]:
         """How many layers to drop.
@@ -85,30 +98,44 @@ class Comparison:
             raise UserError(f"K must be in 0-{self.depth - 1}, of {self.depth} layers, not {' '.join(map(str, given))}")
         return sorted(set(given))
 
-    def settings(self, run: Run) -> dict:
-        """What else a run's scores depend on."""
+    @property
+    def settings(self) -> dict:
+        """What all runs of a table have in common."""
         return {
-            "epochs": self.args.epochs, "learning rate": self.rate, "batch": self.batch, "examples": len(self.train),
-            "checkpoint": self.fingerprint if run.model != RANDOM else self.shape,
+            "epochs": self.args.epochs, "learning rate": self.rate, "batch": self.batch, "data": self.data,
+            "device": self.on.type,
         }  # fmt: skip
 
-    def check(self, runs: list[Run]) -> None:
-        """Check, before hours of work, that each run can be done, and that rows that are there are of these settings.
+    def start(self, run: Run) -> str:
+        """What a run begins with."""
+        return self.fingerprint if run.model != RANDOM else digest_of(json.dumps(self.shape).encode())
+
+    def done(self) -> dict[Run, Row]:
+        """The rows that are there.
 
         Raises:
-            UserError: one can't, or isn't.
+            UserError: they don't belong into one table with ours.
+        """
+        rows = read_rows(self.rows)
+        for run, row in rows.items():
+            changed = [name for name, value in self.settings.items() if row.settings.get(name) != value]
+            if changed:
+                raise UserError(f"{self.rows} has runs with another {' and '.join(changed)}; give another OUT")
+            if run.model == RANDOM and row.start != self.start(run):
+                raise UserError(f"{self.rows} has runs of models of another shape; give another OUT")
+            if run.model == self.name and row.start != self.start(run):
+                raise UserError(f"{self.rows} has runs of another {self.name}; give another NAME")
+        return rows
+
+    def check(self, runs: list[Run]) -> None:
+        """Check, before hours of work, that the layers of each run can be dropped.
+
+        Raises:
+            UserError: some can't.
         """
         for run in runs:
             if run.dropped and run.strategy != "contribution":
                 self.layers(run)
-        for run, row in self.done().items():
-            if run in runs and row.settings != self.settings(run):
-                changed = [name for name, value in self.settings(run).items() if row.settings.get(name) != value]
-                what = f"{run.model} with another {' and '.join(changed)}"
-                raise UserError(f"{self.rows} has runs of {what}; give another OUT or NAME")
-
-    def done(self) -> dict[Run, Row]:
-        return read_rows(self.rows)
 
     def spec(self, run: Run) -> str | None:
         """What a run gives to --prune-layers."""
@@ -127,10 +154,10 @@ class Comparison:
 
     def ladder(self) -> Path:
         """The order of Sajjad's contribution: what changes [CLS] least in the pre-trained model, on dev's inputs."""
-        path = self.folder / "contribution" / f"{self.name}.json"
+        path = self.folder / "contribution" / f"{self.name}-{self.data}.json"
         if not path.exists() or read_ladder(path).origin["fingerprint"] != self.fingerprint:
             path.parent.mkdir(exist_ok=True)
-            overrides = {"sample_break_mode": "eos", "skip_masking": True}
+            overrides = {"sample_break_mode": "eos", "skip_masking": True, "shorten_method": "truncate"}
             run_command(
                 path.with_suffix(".log"), "fairseq-layerdrop", "select", self.folder / "data-bin" / "inputs", "--path",
                 self.args.checkpoint, "--method", "contribution", "--model-overrides", overrides, "--batch-size", 32,
@@ -159,40 +186,58 @@ class Comparison:
         }  # fmt: skip
         return config_flags(fit_to_devices(config, 1, self.args.cpu))
 
-    def tune(self, run: Run) -> None:
-        """Fine-tune, score dev, and add the row, unless another process has done so meanwhile."""
-        digest = hashlib.sha256(json.dumps(self.settings(run)).encode()).hexdigest()[:8]
-        name = f"{run.model}-{run.strategy}-{run.dropped}-{run.seed}-{digest}".replace(" ", "_")
+    def name_of(self, run: Run) -> str:
+        """What a run's files are called."""
+        digest = digest_of(json.dumps([self.settings, self.start(run)]).encode())
+        return f"{run.model}-{run.strategy}-{run.dropped}-{run.seed}-{digest}".replace(" ", "_")
+
+    def tune(self, run: Run, wait: bool) -> None:
+        """Fine-tune, score dev and add the row, if it isn't there; what another process is at only where we *wait*."""
+        name = self.name_of(run)
         save_dir = self.folder / "runs" / name
-        with locked(save_dir.with_suffix(".lock")):
-            if run in self.done():
+        if run in self.done() and not save_dir.exists():
+            return
+        with locked(save_dir.with_name(f"{name}.lock"), wait) as lock:
+            if lock is None:
                 return
-            run_command(self.folder / "logs" / f"{name}.log", "fairseq-train", *self.flags(run, save_dir))
-            checkpoint = save_dir / "checkpoint_last.pt"
-            found = measure(self.args.task, self.folder / "data-bin", checkpoint, *self.device())
-            trained = load_checkpoint(checkpoint)["extra_state"]["previous_training_time"]
-            tuning = trained - (0 if run.model == RANDOM else self.trained_before)
-            row = Row(
-                run,
-                self.layers(run),
-                found["parameters"],
-                found["scores"],
-                tuning,
-                found["seconds"],
-                self.settings(run),
-            )
-            add_row(self.rows, row)
-            print(row.to_json(), flush=True)
-            shutil.rmtree(save_dir)
+            if run not in self.done():
+                log = self.folder / "logs" / f"{name}.log"
+                run_command(log, "fairseq-train", *self.flags(run, save_dir), hold=[lock])
+                row = self.row(run, save_dir / "checkpoint_last.pt")
+                add_row(self.rows, row)
+                print(row.to_json(), flush=True)
+                self.write()
+            shutil.rmtree(save_dir, ignore_errors=True)
+
+    def row(self, run: Run, checkpoint: Path) -> Row:
+        """What a run's last checkpoint gives."""
+        found = measure(self.args.task, self.folder / "data-bin", checkpoint, *self.device())
+        trained = load_checkpoint(checkpoint)["extra_state"]["previous_training_time"]
+        return Row(
+            run=run,
+            layers=self.layers(run),
+            parameters=found["parameters"],
+            scores=found["scores"],
+            tuning=trained - (0 if run.model == RANDOM else self.seconds_before),
+            inference=found["seconds"],
+            settings=self.settings,
+            start=self.start(run),
+            machine=self.machine,
+        )
 
     def write(self) -> str:
         """Write the table of all rows."""
-        means = means_of(self.done().values())
+        rows = self.done().values()
+        means = means_of(rows)
         majority = majority_scores(self.args.task, self.gold, self.train)
-        table = to_markdown(self.args.title, majority, means)
+        machines = sorted({row.machine for row in rows})
+        how = f"{self.args.epochs} epochs with a learning rate of {self.rate:g} and batches of {self.batch}"
+        table = to_markdown(self.args.title, majority, means, f"{how}, on {'; '.join(machines)}.")
         told = {
             "title": self.args.title,
             "task": self.args.task,
+            "settings": self.settings,
+            "machines": machines,
             "majority": majority,
             "means": list(map(asdict, means)),
         }
@@ -210,17 +255,32 @@ def measure(task: str, data: Path, checkpoint: Path, *flags: str) -> dict:
     return glue.measure(parser.parse_args(list(map(str, arguments))))
 
 
+def digest_of(*contents: bytes) -> str:
+    """Eight letters that tell contents apart."""
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:8]
+
+
 @contextlib.contextmanager
-def locked(path: Path):
-    """Wait for a lock file, and hold it."""
+def locked(path: Path, wait: bool) -> Iterator[int | None]:
+    """Hold a lock file: its descriptor, or None where another process holds it and we don't wait."""
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock = file.fileno()
+        except BlockingIOError:
+            lock = None
+        yield lock
 
 
-def run_command(log: Path, program: str, *arguments) -> None:
+def run_command(log: Path, program: str, *arguments, hold: Sequence[int] = ()) -> None:
     """Run a command of this environment, with its output added to *log*.
+
+    Args:
+        log: file.
+        program: name of the command.
+        *arguments: of the command.
+        hold: descriptors of locks, which it goes on holding should it outlive us.
 
     Raises:
         UserError: it failed; tells its last line.
@@ -228,13 +288,14 @@ def run_command(log: Path, program: str, *arguments) -> None:
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as file:
         command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
-        failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False, env=os.environ).returncode
+        failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False, pass_fds=hold).returncode
     if failed:
         last = log.read_text(errors="replace").strip().rpartition("\n")[2]
         raise UserError(f"{program} failed, see {log}: {last}")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line, as compare.sh gives it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="pre-trained model")
     parser.add_argument("task", choices=METRICS)
@@ -250,14 +311,19 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="likewise, in sentences")
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--title", default="", help="of the table")
-    comparison = Comparison(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    comparison = Comparison(parser().parse_args())
     runs = runs_of(comparison.name, comparison.counts(), comparison.args.strategies, comparison.args.seeds)
     comparison.check(runs)
-    missing = [run for run in runs if run not in comparison.done()]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them are there", flush=True)
-    for run in missing:
-        comparison.tune(run)
-        comparison.write()
+    done = comparison.done()
+    print(f"{len(runs)} runs, {sum(run in done for run in runs)} of them are there", flush=True)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and so end what we run
+    for wait in (False, True):  # what another process is at comes last
+        for run in runs:
+            comparison.tune(run, wait)
     print(f"\n{comparison.write()}\ntable: {comparison.folder}/result.md, {comparison.folder}/result.json")
 
 

@@ -3,7 +3,9 @@
 #
 #   RAW=DIR bash scripts/glue/prepare.sh TASK …      CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE
 #
-# DIR holds a folder a task, with train.tsv and dev.tsv as https://gluebenchmark.com/tasks offers them.
+# DIR holds a folder a task, with train.tsv and dev.tsv as https://gluebenchmark.com/tasks offers them. MRPC's, which are to be
+# made from Microsoft's files, have the columns that the benchmark's download script writes: Quality, #1 ID, #2 ID, #1 String,
+# #2 String.
 #
 #   PIECES=FILE      SentencePiece model of the pre-training (default: work/roberta/text/spm.model), or the folder with
 #                    GPT-2's encoder.json and vocab.bpe
@@ -27,15 +29,24 @@ if [ -n "$SMOKE" ] && [ -z "$raw" ]; then
 fi
 [ -d "$raw" ] || die "set RAW to the folder of the tasks, in which ${1} is one"
 [ -f "$dictionary" ] || die "no $dictionary; set DICT to the dict.txt of the pre-training"
-if [ -d "$pieces" ]; then encoder=(--gpt2 "$pieces"); else encoder=(--spm "$pieces"); fi
+if [ -d "$pieces" ]; then
+    encoder=(--gpt2 "$pieces")
+    key=$(cat "$pieces"/{encoder.json,vocab.bpe} "$dictionary" | cksum)
+else
+    encoder=(--spm "$pieces")
+    key=$(cat "$pieces" "$dictionary" | cksum)
+fi || die "$pieces holds no pieces of a pre-training; see PIECES"
 items=${ITEMS:-${SMOKE:+80}}
 
 # binarise FOLDER TEXT DICTIONARY: what fairseq's sentence prediction reads, and in inputs/ those of valid as a model sees them.
 binarise() {
-    local kind files known
+    local kind split files known
     for kind in input0 input1 label; do
-        files=("$2"/valid*."$kind")
-        [ -f "${files[0]}" ] || continue
+        files=()
+        for split in valid valid1; do # MNLI has two, in this order
+            [ ! -f "$2/$split.$kind" ] || files+=("$2/$split.$kind")
+        done
+        [ ${#files[@]} -gt 0 ] || continue
         mkdir "$1/$kind" || return
         if [ "$kind" = label ] && [[ $2 == */STS-B/text ]]; then # scores, made to go from 0 to 1
             for file in "$2"/*.label; do awk '{ print $1 / 5 }' "$file" > "$1/$kind/${file##*/}" || return; done
@@ -51,8 +62,8 @@ binarise() {
 }
 
 for task in "$@"; do
-    make "$out/$task/text" python -m fairseq_layerdrop.corpora.glue "$raw/$task" {} --task "$task" "${encoder[@]}" \
-        ${items:+--items "$items"}
+    KEY=$key make "$out/$task/text" python -m fairseq_layerdrop.corpora.glue "$raw/$task" {} --task "$task" "${encoder[@]}" \
+        --dict "$dictionary" ${items:+--items "$items"}
     FROM=$out/$task/text make "$out/$task/data-bin" binarise {} "$out/$task/text" "$dictionary"
     say "$out/$task/data-bin is ready; next: $(step compare.sh CKPT "$task")"
 done

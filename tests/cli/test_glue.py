@@ -6,6 +6,7 @@ import re
 import pytest
 from fairseq_cli import validate
 
+from fairseq_layerdrop.cli.glue import check_libraries
 from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, layerdrop
 
 pytest.importorskip("sklearn")
@@ -34,5 +35,13 @@ def test_the_accuracy_is_that_of_fairseq_validate(glue, logged, sentence_data, c
 
 def test_mistakes(glue, masked_lm):
     ends_in_one_line(glue("--task", "STS-B", check=False), "isn't fine-tuned on STS-B")
+    ends_in_one_line(glue("--task", "MNLI", check=False), "isn't fine-tuned on MNLI")
+    ends_in_one_line(glue("--task", "RTE", check=False), "is no data of RTE: it has the label '0'")
     ends_in_one_line(glue("--repeats", "0", check=False), "--repeats must be at least 1")
     ends_in_one_line(glue(path=masked_lm, check=False), "is no fine-tuned model: it has no classification head")
+
+
+def test_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"isn't installed; pip install 'fairseq-layerdrop\[glue\]'"):
+        check_libraries()

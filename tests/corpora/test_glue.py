@@ -103,6 +103,23 @@ def test_pieces_that_are_missing(tmp_path, monkeypatch):
         prepare(monkeypatch, raw, tmp_path / "out", "--gpt2", tmp_path)
 
 
+def test_dictionary_of_other_pieces(model, tmp_path, monkeypatch):
+    raw = tmp_path / "SST-2"
+    raw.mkdir()
+    for name in ("train", "dev"):
+        (raw / f"{name}.tsv").write_text("sentence\tlabel\none two three\t1\n")
+    prepare(monkeypatch, raw, tmp_path / "out", "--spm", model)
+    pieces = sorted(set((tmp_path / "out/train.input0").read_text().split()))
+    for known, share in ((pieces, None), (["other"], "has 0% of the pieces")):
+        (tmp_path / "dict.txt").write_text("".join(f"{piece} 1\n" for piece in known))
+        arguments = (raw, tmp_path / "out", "--spm", model, "--dict", tmp_path / "dict.txt")
+        if share is None:
+            prepare(monkeypatch, *arguments)
+        else:
+            with pytest.raises(SystemExit, match=share):
+                prepare(monkeypatch, *arguments)
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="GLUE's files are not here")
 @pytest.mark.parametrize("name, counts", [("SST-2", [67_349, 872]), ("MRPC", [3_667, 408]), ("RTE", [2_490, 277])])
 def test_real_files(name, counts):

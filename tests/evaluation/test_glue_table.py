@@ -21,7 +21,15 @@ def row(model, strategy, dropped, seed, score, tuning=60.0, inference=2.0):
     layers = tuple(range(12 - dropped, 12))
     scores = {"accuracy": score, "F1": score / 2}
     return Row(
-        Run(model, strategy, dropped, seed), layers, 3000 - 100 * dropped, scores, tuning, inference, {"epochs": 3}
+        Run(model, strategy, dropped, seed),
+        layers,
+        3000 - 100 * dropped,
+        scores,
+        tuning,
+        inference,
+        {"epochs": 3},
+        "0123abcd",
+        "a machine",
     )
 
 
@@ -91,11 +99,11 @@ class TestMeans:
 
 
 def test_markdown():
-    lines = to_markdown("MRPC", {"accuracy": 68.38, "F1": 81.2}, means_of(ROWS[:6])).splitlines()
+    lines = to_markdown("MRPC", {"accuracy": 68.38, "F1": 81.2}, means_of(ROWS[:6]), "By hand.").splitlines()
     assert lines[0] == "MRPC" and len(lines) == 11
     assert lines[4] == "| majority class |  |  | 68.4 | 81.2 |  |  |  |  |"
     assert lines[5] == "| random weights | full |  | 60.0 | 30.0 |  | 3,000 |  |  |"
     assert lines[7] == "| a | top | 8, 9, 10, 11 | 78.0 ± 2.8 | 39.0 ± 1.4 | 88.6 | 2,600 | 2.00x | 2.00x |"
     assert {line.count("|") for line in lines[2:9]} == {10}
-    assert "seeds (1-2 a row)" in lines[10]
-    assert not any("majority" in line for line in to_markdown("", {}, means_of(ROWS)).splitlines())
+    assert "seeds (1-2 a row)" in lines[10] and lines[10].endswith(" By hand.")
+    assert not any("majority" in line for line in to_markdown("", {}, means_of(ROWS), "").splitlines())

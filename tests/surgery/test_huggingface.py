@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sys
 from argparse import Namespace
 
@@ -289,6 +290,19 @@ class TestRefusals:
     def test_classifiers(self, data, tmp_path, given, task, words):
         checkpoint = save(roberta(**given), tmp_path / "roberta.pt", None, "sentence_prediction", **task)
         ends_in_one_line(export(checkpoint, tmp_path / "hf", "--data", data, check=False), words)
+
+    @pytest.mark.parametrize("separator, right", [(2, True), (None, False)])
+    def test_pairs(self, data, tmp_path, separator, right):
+        """transformers parts two sentences by two </s>, fairseq by one where it isn't told to."""
+        shutil.copytree(data, tmp_path / "data")
+        write_dictionary(tmp_path / "data/input1/dict.txt", WORDS)
+        model = roberta(heads=["one"])
+        checkpoint = save(model, tmp_path / "it.pt", None, "sentence_prediction", separator_token=separator)
+        done = export(checkpoint, tmp_path / "hf", "--data", tmp_path / "data", check=False)
+        if right:
+            assert done.returncode == 0
+        else:
+            ends_in_one_line(done, "train with --separator-token 2")
 
     def test_dictionary_of_another_model(self, data, tmp_path):
         checkpoint = save(roberta(20), tmp_path / "roberta.pt")
