@@ -1,9 +1,11 @@
 """A process that has imported fairseq, and forks for each of fairseq's commands: that saves the seconds of the import.
 
 A command is a process of its own, as from a shell: with its own arguments, environment, folder and files, and with
-Python's usual end. Our package isn't imported before the fork; ``--user-dir`` does that, or the command itself.
+Python's usual end. Our package isn't imported before the fork; ``--user-dir`` does that, or the command itself. It is
+no child of who asks for it, and so outlives one that is killed.
 """
 
+import contextlib
 import importlib
 import json
 import logging
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 COMMANDS = {
@@ -31,34 +34,62 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+ROOT = Path(__file__).parents[1]
+CLIENT = f"""#!{sys.executable}
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.fairseq_server import ask
+sys.exit(ask({{address!r}}, sys.argv, os.getcwd(), os.environ, [0, 1, 2]))
+"""
+
+
+def ask(address: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Sequence[int]) -> int:
+    """Let a server run a command, with these standard files; gives its exit status, below 0 for a signal."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [b"!"], files)
+        connection.sendall(f"{json.dumps({'argv': argv, 'cwd': cwd, 'env': dict(env)})}\n".encode())
+        return json.loads(connection.makefile().readline())
+
+
 class FairseqServer:
-    """The client's side: starts the process, which ends with this one, and asks it for commands."""
+    """The client's side: starts the process, which ends with this one, and asks it for commands.
+
+    Attributes:
+        address: of its socket.
+        programs: folder with programs, named as the commands, that ask for them.
+    """
 
     def __init__(self):
-        self.address = os.path.join(tempfile.mkdtemp(), "socket")
+        folder = Path(tempfile.mkdtemp())
+        self.address = str(folder / "socket")
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        for command in COMMANDS:
+            program = self.programs / command
+            program.write_text(CLIENT.format(address=self.address))
+            program.chmod(0o700)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fairseq_server", self.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[1],
+            cwd=ROOT,
         )  # fmt: skip
         assert self.process.stdout.readline() == b"ready\n"
 
     def run(self, program: str, arguments, stdin: str, cwd, env) -> subprocess.CompletedProcess:
-        with tempfile.TemporaryDirectory() as folder:
-            files = {name: os.path.join(folder, name) for name in ("stdin", "stdout", "stderr")}
-            Path(files["stdin"]).write_text(stdin)
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(self.address)
-                request = {"argv": [program, *arguments], "files": files, "cwd": str(cwd), "env": dict(env)}
-                connection.sendall(f"{json.dumps(request)}\n".encode())
-                code = json.loads(connection.makefile().readline())
-            printed = [Path(files[name]).read_text() for name in ("stdout", "stderr")]
-        return subprocess.CompletedProcess([program, *arguments], code, *printed)
+        argv = [program, *arguments]
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+            files[0].write(stdin)
+            files[0].seek(0)
+            code = ask(self.address, argv, str(cwd), env, [file.fileno() for file in files])
+            for file in files:
+                file.seek(0)
+            return subprocess.CompletedProcess(argv, code, files[1].read(), files[2].read())
 
 
-def become(request) -> None:
-    """Let this process, just forked, be the command of *request*."""
-    for name, mode, number in (("stdin", os.O_RDONLY, 0), ("stdout", os.O_WRONLY, 1), ("stderr", os.O_WRONLY, 2)):
-        file = os.open(request["files"][name], mode | os.O_CREAT, 0o600)
+def become(request, files: Sequence[int]) -> None:
+    """Let this process, just forked, be the command of *request* with these standard files."""
+    for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
     os.environ.clear()
@@ -80,11 +111,14 @@ def serve(address: str) -> list[str] | None:
                     while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
                         pass
                     continue
+                _, files, *_ = socket.recv_fds(connection, 1, 3)
                 request = json.loads(connection.makefile().readline())
                 command = os.fork()
                 if not command:
-                    become(request)
+                    become(request, files)
                     return sys.argv
+                for file in files:
+                    os.close(file)
                 code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
                 connection.sendall(f"{code}\n".encode())
             os._exit(0)

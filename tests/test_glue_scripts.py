@@ -77,7 +77,9 @@ def test_order_of_mnlis_two(pretrained, tmp_path):
     raw = tmp_path / "raw/MNLI"
     raw.mkdir(parents=True)
     for name, count in {"train": 3, "dev_matched": 1, "dev_mismatched": 2}.items():
-        (raw / f"{name}.tsv").write_text("sentence1\tsentence2\tgold_label\n" + "the price\tthe price\tneutral\n" * count)
+        (raw / f"{name}.tsv").write_text(
+            "sentence1\tsentence2\tgold_label\n" + "the price\tthe price\tneutral\n" * count
+        )
     pieces = {"PIECES": pretrained / "text/spm.model", "DICT": pretrained / "data-bin/dict.txt"}
     script("glue/prepare.sh", "MNLI", RAW=raw.parent, OUT=tmp_path, LC_ALL="en_US.UTF-8", **pieces)
     label = tmp_path / "MNLI/data-bin/label"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, server
 
 
 def environment(**env):
@@ -22,10 +22,10 @@ def environment(**env):
 
 
 def script(name, *arguments, check=True, **env):
-    """Run a script in this environment, without its setup."""
-    done = subprocess.run(
-        ["bash", ROOT / "scripts" / name, *arguments], env=environment(**env), capture_output=True, text=True
-    )
+    """Run a script in this environment, without its setup; fairseq's commands in it are forks of the server's."""
+    env = environment(**env)
+    env["PATH"] = f"{server().programs}:{env['PATH']}"
+    done = subprocess.run(["bash", ROOT / "scripts" / name, *arguments], env=env, capture_output=True, text=True)
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done

@@ -1,5 +1,10 @@
-"""The table of Sajjad et al. (2020, 2004.03844): a task's score by what was dropped before fine-tuning."""
+"""The table of Sajjad et al. (2020, 2004.03844): a task's score by what was dropped before fine-tuning.
 
+``python -m fairseq_layerdrop.evaluation.glue_table RESULT.json …`` puts the first scores of several tasks, as
+``scripts/glue/compare.sh`` wrote them, side by side.
+"""
+
+import argparse
 import json
 import os
 import statistics
@@ -11,6 +16,7 @@ from pathlib import Path
 STRATEGIES = ("top", "bottom", "middle", "odd_alternate", "even_alternate", "contribution")
 FULL = "full"
 RANDOM = "random weights"
+MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,14 @@ def _mean(rows: Sequence[Row], full: Sequence[Row] | None) -> Mean:
     )
 
 
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _with_spread(value: float, spread: float | None) -> str:
+    return f"{value:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+
+
 def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean], how: str) -> str:
     """The table under its title.
 
@@ -184,25 +198,22 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     """
     names = list(means[0].scores)
 
-    def line(*cells) -> str:
-        return "| " + " | ".join(cells) + " |"
-
     def of(value: float | None, form: str, unit: str = "") -> str:
         return "" if value is None else f"{value:{form}}{unit}"
 
     lines = [
         title,
         "",
-        line("model", "strategy", "layers dropped", *names, "% of full", "parameters", "fine-tuning", "inference"),
+        _line("model", "strategy", "layers dropped", *names, "% of full", "parameters", "fine-tuning", "inference"),
         "|---|---|---|" + "---:|" * (len(names) + 4),
     ]
     if majority:
-        lines.append(line("majority class", "", "", *(f"{majority[name]:.1f}" for name in names), "", "", "", ""))
+        lines.append(_line(MAJORITY, "", "", *(f"{majority[name]:.1f}" for name in names), "", "", "", ""))
     for mean in means:
-        scores = [f"{mean.scores[name]:.1f}" + (f" ± {mean.spread[name]:.1f}" if mean.spread else "") for name in names]
+        scores = [_with_spread(mean.scores[name], mean.spread.get(name)) for name in names]
         cells = [of(mean.share, ".1f"), f"{mean.parameters:,}"]
         cells += [of(speedup, ".2f", "x") for speedup in (mean.tuning_speedup, mean.inference_speedup)]
-        lines.append(line(mean.model, mean.strategy, ", ".join(map(str, mean.layers)), *scores, *cells))
+        lines.append(_line(mean.model, mean.strategy, ", ".join(map(str, mean.layers)), *scores, *cells))
     counts = sorted({mean.seeds for mean in means})
     seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     lines += [
@@ -211,3 +222,40 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
         f"{how}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def side_by_side(results: Sequence[Mapping]) -> str:
+    """A table of the first score of several tasks, a row for what was dropped and a column for each task and model.
+
+    Args:
+        results: what ``scripts/glue/compare.sh`` wrote into each task's ``result.json``.
+    """
+    columns: dict[str, dict[tuple[int, str], str]] = {}
+    for result in results:
+        means = result["means"]
+        first = next(iter(means[0]["scores"]))
+        cells: dict[str, dict[tuple[int, str], str]] = {}
+        for mean in means:
+            name = RANDOM if mean["model"] == RANDOM else mean["strategy"]
+            told = _with_spread(mean["scores"][first], mean["spread"].get(first))
+            cells.setdefault(mean["model"], {})[mean["dropped"], name] = told
+        without = cells.pop(RANDOM, {})
+        if result["majority"]:
+            without[0, MAJORITY] = f"{result['majority'][first]:.1f}"
+        columns |= {f"{result['task']}, {model}: {first}": without | scores for model, scores in cells.items()}
+    order = (MAJORITY, RANDOM, FULL, *STRATEGIES)
+    rows = sorted({row for scores in columns.values() for row in scores}, key=lambda row: (row[0], order.index(row[1])))
+    lines = [_line("layers dropped", "strategy", *columns), "|---:|---|" + "---:|" * len(columns)]
+    lines += [_line(str(row[0]), row[1], *(scores.get(row, "") for scores in columns.values())) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
+    args = parser.parse_args()
+    print(side_by_side([json.loads(path.read_text(encoding="utf-8")) for path in args.results]), end="")
+
+
+if __name__ == "__main__":
+    main()

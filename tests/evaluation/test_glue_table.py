@@ -1,4 +1,6 @@
+import json
 import math
+from dataclasses import asdict
 
 import pytest
 
@@ -12,6 +14,7 @@ from fairseq_layerdrop.evaluation.glue_table import (
     means_of,
     read_rows,
     runs_of,
+    side_by_side,
     to_markdown,
 )
 from fairseq_layerdrop.plan import RULES
@@ -107,3 +110,19 @@ def test_markdown():
     assert {line.count("|") for line in lines[2:9]} == {10}
     assert "seeds (1-2 a row)" in lines[10] and lines[10].endswith(" By hand.")
     assert not any("majority" in line for line in to_markdown("", {}, means_of(ROWS), "").splitlines())
+
+
+def test_side_by_side():
+    """One task has only one of the models, and no majority class."""
+    one = {"task": "MRPC", "majority": {"accuracy": 68.38, "F1": 81.2}, "means": list(map(asdict, means_of(ROWS)))}
+    other = {"task": "STS-B", "majority": {}, "means": list(map(asdict, means_of([ROWS[1], ROWS[5]])))}
+    lines = side_by_side(json.loads(json.dumps([one, other]))).splitlines()
+    assert lines[0] == "| layers dropped | strategy | MRPC, a: accuracy | MRPC, b: accuracy | STS-B, a: accuracy |"
+    assert lines[2:] == [
+        "| 0 | majority class | 68.4 | 68.4 |  |",
+        "| 0 | random weights | 60.0 | 60.0 |  |",
+        "| 0 | full | 88.0 ± 2.8 |  | 90.0 |",
+        "| 2 | top |  | 50.0 |  |",
+        "| 4 | top | 78.0 ± 2.8 |  |  |",
+        "| 4 | bottom | 70.0 |  | 70.0 |",
+    ]
