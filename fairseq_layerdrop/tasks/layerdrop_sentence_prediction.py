@@ -1,8 +1,10 @@
 """``layerdrop_sentence_prediction``: fairseq's task of classifying sentences, or pairs, with ``--prune-layers``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
+import numpy as np
+from fairseq.data import SortDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 
@@ -12,6 +14,10 @@ from .prunable import PrunableTask, prunable_version_of, prune_layers_field
 @dataclass
 class LayerDropSentencePredictionConfig(SentencePredictionConfig):
     prune_layers: Optional[str] = prune_layers_field()
+    group_by_length: bool = field(
+        default=False,
+        metadata={"help": "take inputs of about the same length into a batch, so that less of it is padding"},
+    )
 
 
 @register_task("layerdrop_sentence_prediction", dataclass=LayerDropSentencePredictionConfig)
@@ -20,6 +26,19 @@ class LayerDropSentencePredictionTask(PrunableTask, SentencePredictionTask):
 
     A model that begins as a masked language model gets a new classification head, and one that has the head keeps it.
     """
+
+    def load_dataset(self, split, combine=False, **kwargs):
+        """Load a split, as fairseq does; with ``group_by_length`` in the order of length, its own among equals.
+
+        The order of the batches is for the epoch's iterator to shuffle.
+        """
+        super().load_dataset(split, combine, **kwargs)
+        if self.cfg.group_by_length:
+            dataset = self.datasets[split]
+            rank = np.argsort(dataset.ordered_indices())
+            lengths = np.array([dataset.num_tokens(index) for index in range(len(dataset))])
+            self.datasets[split] = SortDataset(dataset, sort_order=[rank, lengths])
+        return self.datasets[split]
 
 
 prunable_version_of("sentence_prediction", "layerdrop_sentence_prediction")

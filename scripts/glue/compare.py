@@ -174,8 +174,9 @@ class Comparison:
         config = read_config(f"configs/glue/{self.args.task}.yaml")
         config["model"].update(self.shape, encoder_layerdrop=0)
         config["task"].update(
-            data=str(self.folder / "data-bin"), prune_layers=self.spec(run), max_positions=self.max_positions
-        )
+            data=str(self.folder / "data-bin"), prune_layers=self.spec(run), max_positions=self.max_positions,
+            group_by_length=True,
+        )  # fmt: skip
         config["common"].update(seed=run.seed, log_interval=50)
         config["dataset"].update(batch_size=self.batch, max_tokens=None, disable_validation=True, num_workers=0)
         config["optimization"].update(lr=[self.rate], max_epoch=self.args.epochs, max_update=updates)

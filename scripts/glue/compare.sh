@@ -5,7 +5,8 @@
 #   bash scripts/glue/compare.sh CKPT TASK
 #
 # Each run is a line of work/glue/TASK/rows.jsonl at once, and the same command goes on from there; two of them at a time share
-# the runs. With another CKPT of the same shape, its rows are added to the table. All models are fine-tuned in the same way, without LayerDrop and without a look at dev before the end.
+# the runs. With another CKPT of the same shape, its rows are added to the table. All models are fine-tuned in the same way, without LayerDrop and without a look at dev before the end; sentences
+# of about the same length share a batch.
 #
 #   K="0 4 6"          how many layers to drop (default: none, a third and half of them); 0 stands for the full model, with
 #                      and without its pre-training

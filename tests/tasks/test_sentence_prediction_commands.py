@@ -10,6 +10,10 @@ from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
 from fairseq_layerdrop import LayerDropRobertaModel
 from fairseq_layerdrop.surgery import load_checkpoint
+from fairseq_layerdrop.tasks.layerdrop_sentence_prediction import (
+    LayerDropSentencePredictionConfig,
+    LayerDropSentencePredictionTask,
+)
 from tests.commands import (
     EVALUATE,
     NEEDS_FAIRSEQ_MAIN,
@@ -80,6 +84,31 @@ def test_validate(sentence_data, classifier):
     )  # fmt: skip
     assert "pruned layers: kept encoder 3 of 6 layers (0,2,4)" in said(done)
     assert 0 <= float(re.search(r"\| accuracy ([\d.]+)", said(done))[1]) <= 100
+
+
+def test_group_by_length(sentence_data, masked_lm, tmp_path):
+    """As many batches of the same examples with less to pad; the small model is one for stock fairseq too."""
+    task = {}
+    for grouped in (False, True):
+        cfg = LayerDropSentencePredictionConfig(
+            data=str(sentence_data), num_classes=2, init_token=0, group_by_length=grouped
+        )
+        cfg.regression_target, cfg.seed = False, 1
+        task[grouped] = LayerDropSentencePredictionTask.setup_task(cfg)
+        task[grouped].load_dataset("train")
+    lengths, padded = {}, {}
+    for grouped, one in task.items():
+        dataset = one.dataset("train")
+        batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=8)
+        lengths[grouped] = [[dataset.num_tokens(index) for index in batch] for batch in batches]
+        padded[grouped] = sum(len(batch) * max(batch) for batch in lengths[grouped])
+        assert sorted(index for batch in batches for index in batch) == list(range(len(dataset)))
+    assert lengths[True] == sorted(lengths[True]) and len(lengths[True]) == len(lengths[False])
+    assert sum(map(sum, lengths[True])) <= padded[True] < 0.8 * padded[False]
+    train_classifier(sentence_data, tmp_path, 2, "--group-by-length", "--finetune-from-model", masked_lm)
+    layerdrop("export", tmp_path / "checkpoint_last.pt", "--prune-layers", HALF, "-o", tmp_path / "half.pt")
+    hub = RobertaModel.from_pretrained(str(tmp_path), "half.pt", str(sentence_data), bpe=None)
+    assert type(hub.task) is SentencePredictionTask and not hasattr(hub.task.cfg, "group_by_length")
 
 
 class TestFromPretrained:
