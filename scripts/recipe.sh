@@ -10,6 +10,7 @@ out=${OUT:+$(realpath -m -- "$OUT")}
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.."
 source scripts/setup.sh
 
+unset FROM KEY # which make takes
 SMOKE=${SMOKE:-}
 [ "$SMOKE" != 0 ] || SMOKE=
 out=${out:-work/$benchmark${SMOKE:+-smoke}}

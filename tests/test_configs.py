@@ -45,7 +45,9 @@ MODELS = {
     "roberta/large": (50_265, 355_411_033),
     "roberta/large_48": (50_265, 657_720_409),
     "roberta/small_baseline": (4_905, None),
+    "roberta/small_baseline_short": (4_905, None),
     "roberta/small_layerdrop": (4_905, None),
+    "roberta/small_layerdrop_short": (4_905, None),
     "wikitext103/baseline_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_40": (267_744, 423_352_320),
@@ -148,6 +150,7 @@ def test_baselines_differ_in_layerdrop_and_dropout_alone(folder):
             for name in ("encoder_layerdrop", "decoder_layerdrop", "dropout"):
                 cfg.model.pop(name, None)
             del cfg.checkpoint.save_dir, cfg.hydra.run.dir
+            cfg.checkpoint.pop("finetune_from_model", None)
         assert ours == other
 
 

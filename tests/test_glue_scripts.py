@@ -1,5 +1,6 @@
 """RoBERTa's and GLUE's recipes, small, from raw data to the table of what to drop; after a kill; mistakes."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -27,7 +28,10 @@ def pretrained(tmp_path_factory):
     """The folder of a masked language model of 6 layers, after 20 updates on made-up text."""
     out = tmp_path_factory.mktemp("roberta")
     script("roberta/prepare.sh", SMOKE=1, OUT=out)
-    script("roberta/train.sh", SMOKE=1, OUT=out)
+    done = script("roberta/train.sh", "small_layerdrop", SMOKE=1, OUT=out, check=False)
+    assert done.returncode == 1 and "bash scripts/roberta/train.sh small_layerdrop_short" in done.stderr
+    done = script("roberta/train.sh", SMOKE=1, OUT=out)
+    assert f"loading pretrained model from {out}/small_layerdrop_short/checkpoint_last.pt" in done.stdout + done.stderr
     return out
 
 
@@ -52,6 +56,15 @@ def compare():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_short_blocks_first(pretrained):
+    """The first part isn't gone on with once it is done, where fairseq would make another update."""
+    names = ("small_layerdrop_short", "small_layerdrop")
+    script("roberta/train.sh", names[0], SMOKE=1, OUT=pretrained)
+    states = [load_checkpoint(pretrained / name / "checkpoint_last.pt") for name in names]
+    assert [state["cfg"]["task"]["tokens_per_sample"] for state in states] == [16, 64]
+    assert [state["optimizer_history"][-1]["num_updates"] for state in states] == [5, 20]
 
 
 def test_masked_lm_loss_by_depth(pretrained):
@@ -133,8 +146,16 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     told = json.loads((prepared / TASK / "result.json").read_text())
     assert told["majority"] == {"accuracy": 50.0, "F1": 0.0} and len(told["means"]) == 4
     done = script("glue/compare.sh", checkpoint, TASK, check=False, **{**given, "LR": 0.002})
-    assert done.returncode == 1 and "has runs with another learning rate" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "has runs with another learning rate; give" in done.stderr.splitlines()[-1]
     assert rows.read_text().count("\n") == 4
+
+
+def test_binarised_before_the_text_was_made_anew(prepared, checkpoint, tmp_path):
+    shutil.copytree(prepared / TASK, tmp_path / TASK)
+    with (tmp_path / TASK / "text/.made").open("a") as file:
+        file.write("--items 7\n")
+    done = script("glue/compare.sh", checkpoint, TASK, SMOKE=1, OUT=tmp_path, check=False)
+    assert done.returncode == 1 and "data-bin isn't made from" in done.stderr and "prepare.sh MRPC" in done.stderr
 
 
 @pytest.fixture
@@ -180,6 +201,24 @@ def test_two_at_a_time(comparison, compare):
     assert not ours.done() and not (ours.folder / "rows.jsonl").exists()
 
 
+def test_a_terminated_comparison_ends_its_training(comparison):
+    ours = comparison()
+    command = ["bash", ROOT / "scripts/glue/compare.sh", ours.args.checkpoint, TASK]
+    process = subprocess.Popen(
+        command, env=environment(SMOKE=1, OUT=ours.folder.parent, GPUS=0), stdout=subprocess.DEVNULL
+    )
+    try:
+        while not any(log.stat().st_size for log in (ours.folder / "logs").glob("*.log")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    [lock] = (ours.folder / "runs").glob("*.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which fairseq-train would hold
+
+
 def test_rows_that_do_not_fit(comparison, compare):
     """Also those of runs that aren't asked for."""
 
@@ -195,6 +234,10 @@ def test_rows_that_do_not_fit(comparison, compare):
     }.items():
         with pytest.raises(SystemExit, match=words):
             comparison(*given).done()
+    other.configuration = dict
+    with pytest.raises(SystemExit, match="with another configuration; give another OUT"):
+        other.done()
+    del other.configuration
     other.fingerprint = "that of another"
     add_row(other.rows, row(TOP, other))
     with pytest.raises(SystemExit, match="has runs of another small_layerdrop; give another NAME"):
@@ -212,6 +255,8 @@ def test_rows_that_do_not_fit(comparison, compare):
         (("--learning-rate", "0"), "--learning-rate must be above 0, not 0.0"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--epochs", "0"), "--epochs must be at least 1"),
+        (("--name", "a/b"), "NAME can't be 'a/b'"),
+        (("--name", RANDOM), f"NAME can't be '{RANDOM}'"),
     ],
 )
 def test_numbers_that_make_no_sense(comparison, arguments, words):

@@ -19,6 +19,10 @@ RANDOM = "random weights"
 MAJORITY = "majority class"
 
 
+class TableError(SystemExit):
+    """Results that make no table; ends the program with one line."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One fine-tuning.
@@ -85,7 +89,7 @@ class Mean:
         layers: see :class:`Row`; so are *parameters* and *scores*, which are means.
         spread: standard deviation of each score between seeds (n - 1); none of one run.
         share: the first score, in percent of the same model's without pruning.
-        tuning_speedup: seconds to fine-tune that one, over seconds for this.
+        tuning_speedup: seconds to fine-tune that one, over those with as many layers dropped, whichever; medians.
         inference_speedup: likewise, to predict dev.
     """
 
@@ -143,21 +147,26 @@ def add_row(path: Path, row: Row) -> None:
 def means_of(rows: Iterable[Row]) -> list[Mean]:
     """Means over seeds: random weights first, then the models as they come, each in full first."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
+    alike: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.run.model, row.run.strategy, row.run.dropped), []).append(row)
+        alike.setdefault((row.run.model, row.run.dropped), []).append(row)
     models = list(dict.fromkeys(model for model, _, _ in groups))
     models.sort(key=lambda model: model != RANDOM)
     strategies = (FULL, *STRATEGIES)
     order = sorted(groups, key=lambda key: (models.index(key[0]), key[2], strategies.index(key[1])))
-    return [_mean(groups[key], groups.get((key[0], FULL, 0))) for key in order]
+    return [_mean(groups[key], alike[key[0], key[2]], groups.get((key[0], FULL, 0))) for key in order]
 
 
-def _mean(rows: Sequence[Row], full: Sequence[Row] | None) -> Mean:
+def _mean(rows: Sequence[Row], alike: Sequence[Row], full: Sequence[Row] | None) -> Mean:
     def mean(of_rows, value) -> float:
         return statistics.fmean(value(row) for row in of_rows)
 
     def ratio(above, below) -> float | None:
         return above / below if below else None
+
+    def speedup(seconds) -> float | None:
+        return ratio(*(statistics.median(map(seconds, rows)) for rows in (full, alike))) if pruned else None
 
     run, names = rows[0].run, list(rows[0].scores)
     pruned = full is not None and run.dropped > 0
@@ -170,12 +179,8 @@ def _mean(rows: Sequence[Row], full: Sequence[Row] | None) -> Mean:
         scores=scores,
         spread={name: statistics.stdev(row.scores[name] for row in rows) for name in names} if rows[1:] else {},
         share=ratio(100 * scores[names[0]], mean(full, lambda row: row.scores[names[0]])) if pruned else None,
-        tuning_speedup=ratio(mean(full, lambda row: row.tuning), mean(rows, lambda row: row.tuning))
-        if pruned
-        else None,
-        inference_speedup=(
-            ratio(mean(full, lambda row: row.inference), mean(rows, lambda row: row.inference)) if pruned else None
-        ),
+        tuning_speedup=speedup(lambda row: row.tuning),
+        inference_speedup=speedup(lambda row: row.inference),
     )
 
 
@@ -218,8 +223,8 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model. "
-        f"{how}",
+        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full "
+        f"model, by medians of all runs with as many layers dropped. {how}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -229,6 +234,9 @@ def side_by_side(results: Sequence[Mapping]) -> str:
 
     Args:
         results: what ``scripts/glue/compare.sh`` wrote into each task's ``result.json``.
+
+    Raises:
+        TableError: two are of the same task and model.
     """
     columns: dict[str, dict[tuple[int, str], str]] = {}
     for result in results:
@@ -242,7 +250,11 @@ def side_by_side(results: Sequence[Mapping]) -> str:
         without = cells.pop(RANDOM, {})
         if result["majority"]:
             without[0, MAJORITY] = f"{result['majority'][first]:.1f}"
-        columns |= {f"{result['task']}, {model}: {first}": without | scores for model, scores in cells.items()}
+        for model, scores in cells.items():
+            heading = f"{result['task']}, {model}: {first}"
+            if heading in columns:
+                raise TableError(f"two results are of {result['task']} and {model}; give one of them")
+            columns[heading] = without | scores
     order = (MAJORITY, RANDOM, FULL, *STRATEGIES)
     rows = sorted({row for scores in columns.values() for row in scores}, key=lambda row: (row[0], order.index(row[1])))
     lines = [_line("layers dropped", "strategy", *columns), "|---:|---|" + "---:|" * len(columns)]
@@ -250,11 +262,28 @@ def side_by_side(results: Sequence[Mapping]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_result(path: Path) -> dict:
+    """A task's ``result.json``.
+
+    Raises:
+        TableError: it isn't there, or is none that ``scripts/glue/compare.sh`` wrote.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TableError(f"no such file: {path}") from None
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or not {"task", "majority", "means"} <= result.keys():
+        raise TableError(f"{path} is no result.json of scripts/glue/compare.sh")
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
     args = parser.parse_args()
-    print(side_by_side([json.loads(path.read_text(encoding="utf-8")) for path in args.results]), end="")
+    print(side_by_side(list(map(read_result, args.results))), end="")
 
 
 if __name__ == "__main__":

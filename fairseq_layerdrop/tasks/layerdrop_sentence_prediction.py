@@ -16,7 +16,10 @@ class LayerDropSentencePredictionConfig(SentencePredictionConfig):
     prune_layers: Optional[str] = prune_layers_field()
     group_by_length: bool = field(
         default=False,
-        metadata={"help": "take inputs of about the same length into a batch, so that less of it is padding"},
+        metadata={
+            "help": "take inputs of about the same length into a batch, so that less of it is padding; with "
+            "--required-batch-size-multiple 1, as otherwise the longest may be left out"
+        },
     )
 
 
@@ -30,7 +33,7 @@ class LayerDropSentencePredictionTask(PrunableTask, SentencePredictionTask):
     def load_dataset(self, split, combine=False, **kwargs):
         """Load a split, as fairseq does; with ``group_by_length`` in the order of length, its own among equals.
 
-        The order of the batches is for the epoch's iterator to shuffle.
+        That goes for validation too. The order of the batches is for the epoch's iterator to shuffle, in training.
         """
         super().load_dataset(split, combine, **kwargs)
         if self.cfg.group_by_length:

@@ -44,7 +44,7 @@ from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoin
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
 SHAPE = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "activation_fn",
-    "encoder_normalize_before", "layernorm_embedding", "untie_weights_roberta",
+    "encoder_normalize_before", "layernorm_embedding", "untie_weights_roberta", "encoder_share_layers",
 )  # fmt: skip
 WARMUP = 0.06  # share of the updates, as in RoBERTa's recipe
 
@@ -65,7 +65,9 @@ class Comparison:
         if list(structure) != ["encoder"] or task_settings(checkpoint)["_name"] != "masked_lm":
             raise UserError(f"{args.checkpoint} is no masked language model")
         self.depth = len(structure["encoder"])
-        self.name = args.name or Path(args.checkpoint).parent.name
+        self.name = args.name or Path(args.checkpoint).resolve().parent.name
+        if "/" in self.name or self.name == RANDOM:
+            raise UserError(f"NAME can't be {self.name!r}; it goes into names of files, and {RANDOM!r} is taken")
         self.seconds_before = (checkpoint.get("extra_state") or {}).get("previous_training_time", 0)
         self.fingerprint = fingerprint(checkpoint["model"])
         settings = flat_settings(checkpoint)
@@ -73,7 +75,8 @@ class Comparison:
         if name not in ARCH_MODEL_REGISTRY:
             raise UserError(f"there is no architecture {name} for {args.checkpoint}")
         positions = next(value for key, value in checkpoint["model"].items() if key.endswith("embed_positions.weight"))
-        self.shape = {"_name": name, **{setting: getattr(settings, setting) for setting in SHAPE}}
+        given = {setting: getattr(settings, setting, None) for setting in SHAPE}  # stock models don't share layers
+        self.shape = {"_name": name, **{setting: value for setting, value in given.items() if value is not None}}
         self.max_positions = len(positions) - 2  # the first two are for padding
         self.train, self.gold = (
             (self.folder / "text" / f"{split}.label").read_text().split() for split in ("train", "valid")
@@ -103,7 +106,7 @@ class Comparison:
         """What all runs of a table have in common."""
         return {
             "epochs": self.args.epochs, "learning rate": self.rate, "batch": self.batch, "data": self.data,
-            "device": self.on.type,
+            "device": self.on.type, "configuration": digest_of(json.dumps(self.configuration()).encode()),
         }  # fmt: skip
 
     def start(self, run: Run) -> str:
@@ -116,9 +119,10 @@ class Comparison:
         Raises:
             UserError: they don't belong into one table with ours.
         """
-        rows = read_rows(self.rows)
+        rows, settings = read_rows(self.rows), self.settings
         for run, row in rows.items():
-            changed = [name for name, value in self.settings.items() if row.settings.get(name) != value]
+            changed = [name for name, value in settings.items() if row.settings.get(name) != value]
+            changed = [name for name in changed if name != "configuration"] or changed  # which has the others
             if changed:
                 raise UserError(f"{self.rows} has runs with another {' and '.join(changed)}; give another OUT")
             if run.model == RANDOM and row.start != self.start(run):
@@ -168,24 +172,30 @@ class Comparison:
     def device(self) -> list[str]:
         return ["--cpu"] * self.args.cpu
 
-    def flags(self, run: Run, save_dir: Path) -> list[str]:
-        """The arguments of ``fairseq-train`` for a run."""
+    def configuration(self) -> dict:
+        """What all runs tell ``fairseq-train``, of whatever model: configs/glue, for a few epochs."""
         updates = self.args.epochs * math.ceil(len(self.train) / self.batch)
         config = read_config(f"configs/glue/{self.args.task}.yaml")
-        config["model"].update(self.shape, encoder_layerdrop=0)
-        config["task"].update(
-            data=str(self.folder / "data-bin"), prune_layers=self.spec(run), max_positions=self.max_positions,
-            group_by_length=True,
-        )  # fmt: skip
-        config["common"].update(seed=run.seed, log_interval=50)
+        config["model"].update(encoder_layerdrop=0)
+        config["task"].update(group_by_length=True)
+        config["common"].update(log_interval=50)
         config["dataset"].update(batch_size=self.batch, max_tokens=None, disable_validation=True, num_workers=0)
         config["optimization"].update(lr=[self.rate], max_epoch=self.args.epochs, max_update=updates)
         config["lr_scheduler"].update(total_num_update=updates, warmup_updates=int(WARMUP * updates))
+        config["checkpoint"] = {"no_epoch_checkpoints": True}
+        return fit_to_devices(config, 1, self.args.cpu)
+
+    def flags(self, run: Run, save_dir: Path) -> list[str]:
+        """The arguments of ``fairseq-train`` for a run."""
+        config = self.configuration()
+        config["model"].update(self.shape)
+        config["task"].update(
+            data=str(self.folder / "data-bin"), prune_layers=self.spec(run), max_positions=self.max_positions
+        )
+        config["common"].update(seed=run.seed)
         start = None if run.model == RANDOM else self.args.checkpoint
-        config["checkpoint"] = {
-            "save_dir": str(save_dir), "no_epoch_checkpoints": True, "finetune_from_model": start,
-        }  # fmt: skip
-        return config_flags(fit_to_devices(config, 1, self.args.cpu))
+        config["checkpoint"].update(save_dir=str(save_dir), finetune_from_model=start)
+        return config_flags(config)
 
     def name_of(self, run: Run) -> str:
         """What a run's files are called."""

@@ -5,8 +5,8 @@
 #   bash scripts/glue/compare.sh CKPT TASK
 #
 # Each run is a line of work/glue/TASK/rows.jsonl at once, and the same command goes on from there; two of them at a time share
-# the runs. With another CKPT of the same shape, its rows are added to the table. All models are fine-tuned in the same way, without LayerDrop and without a look at dev before the end; sentences
-# of about the same length share a batch.
+# the runs. With another CKPT of the same shape, its rows are added to the table. All models are fine-tuned in the same way,
+# without LayerDrop and without a look at dev before the end; sentences of about the same length share a batch.
 #
 #   K="0 4 6"          how many layers to drop (default: none, a third and half of them); 0 stands for the full model, with
 #                      and without its pre-training
@@ -23,6 +23,8 @@ source "$(dirname "$0")/../recipe.sh"
 [ $# = 2 ] || die "which checkpoint and task? bash scripts/glue/compare.sh CKPT TASK"
 [ -f "configs/glue/$2.yaml" ] || die "GLUE has no task $2; its tasks are $runs"
 [ -d "$out/$2/data-bin" ] || die "no $out/$2/data-bin yet; first: $(step prepare.sh "$2")"
+[[ $(< "$out/$2/data-bin/.made") == *"$(< "$out/$2/text/.made")"* ]] ||
+    die "$out/$2/data-bin isn't made from $out/$2/text; first, again: $(step prepare.sh "$2")"
 count_gpus
 [ -z "$SMOKE" ] || { K=${K:-0 1} STRATEGIES=${STRATEGIES:-top} EPOCHS=${EPOCHS:-1} SEEDS=${SEEDS:-1}; }
 arguments=()
@@ -32,5 +34,5 @@ arguments=()
 [ -z "${BATCH:-}" ] || arguments+=(--batch-size "$BATCH")
 [ -z "${NAME:-}" ] || arguments+=(--name "$NAME")
 [ "$gpus" != 0 ] || arguments+=(--cpu)
-python scripts/glue/compare.py "$checkpoint" "$2" "$out/$2" --epochs "${EPOCHS:-3}" --seeds ${SEEDS:-1 2 3} \
+exec python scripts/glue/compare.py "$checkpoint" "$2" "$out/$2" --epochs "${EPOCHS:-3}" --seeds ${SEEDS:-1 2 3} \
     --title "GLUE, $2, dev${SMOKE:+, SMOKE}" "${arguments[@]}"

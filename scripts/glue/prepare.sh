@@ -31,10 +31,10 @@ fi
 [ -f "$dictionary" ] || die "no $dictionary; set DICT to the dict.txt of the pre-training"
 if [ -d "$pieces" ]; then
     encoder=(--gpt2 "$pieces")
-    key=$(cat "$pieces"/{encoder.json,vocab.bpe} "$dictionary" | cksum)
+    key=$(cat "$pieces"/{encoder.json,vocab.bpe} "$dictionary" 2> /dev/null | cksum)
 else
     encoder=(--spm "$pieces")
-    key=$(cat "$pieces" "$dictionary" | cksum)
+    key=$(cat "$pieces" "$dictionary" 2> /dev/null | cksum)
 fi || die "$pieces holds no pieces of a pre-training; see PIECES"
 items=${ITEMS:-${SMOKE:+80}}
 

@@ -10,6 +10,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 
+runs=$(printf '%s\n' $runs | grep -v '_short$' | xargs) # which the small runs go on from
 trained 0 "$@"
 for name in "${names[@]}"; do
     case $name in *_48) depths="48 32 24 16" ;; large) depths="24 16 12 8" ;; *) depths="12 8 6 4" ;; esac

@@ -103,6 +103,8 @@ def test_group_by_length(sentence_data, masked_lm, tmp_path):
         lengths[grouped] = [[dataset.num_tokens(index) for index in batch] for batch in batches]
         padded[grouped] = sum(len(batch) * max(batch) for batch in lengths[grouped])
         assert sorted(index for batch in batches for index in batch) == list(range(len(dataset)))
+    plain, sorted_by = task[False].dataset("train"), task[True].dataset("train").ordered_indices().tolist()
+    assert sorted_by == sorted(plain.ordered_indices().tolist(), key=plain.num_tokens)  # a stable sort
     assert lengths[True] == sorted(lengths[True]) and len(lengths[True]) == len(lengths[False])
     assert sum(map(sum, lengths[True])) <= padded[True] < 0.8 * padded[False]
     train_classifier(sentence_data, tmp_path, 2, "--group-by-length", "--finetune-from-model", masked_lm)
