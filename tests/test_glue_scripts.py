@@ -112,7 +112,7 @@ def test_prepared_anew_for_another_dictionary(pretrained, prepared, tmp_path):
     assert "another 1" in (tmp_path / TASK / "data-bin/input0/dict.txt").read_text()
     given["DICT"].write_text("another 1\n")
     done = script("glue/prepare.sh", TASK, SMOKE=1, OUT=tmp_path, check=False, **given)
-    assert done.returncode == 1 and "dictionary and pieces must be of the same pre-training" in done.stderr
+    assert done.returncode == 1 and "they must be of the same pre-training" in done.stderr
 
 
 def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
@@ -141,6 +141,8 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     assert full.parameters == random.parameters > top.parameters == contribution.parameters
     assert all(row.tuning > 0 and row.inference > 0 and set(row.scores) == {"accuracy", "F1"} for row in found.values())
     assert not list((prepared / TASK / "runs").glob("*/"))
+    logs = [log.read_text() for log in (prepared / TASK / "logs").iterdir()]
+    assert len(logs) == 4 and all(log.startswith(f"# fairseq-train {prepared / TASK}/data-bin ") for log in logs)
     table = (prepared / TASK / "result.md").read_text()
     assert table.startswith("GLUE, MRPC, dev, SMOKE\n") and "| small_layerdrop | top | 5 | " in table
     told = json.loads((prepared / TASK / "result.json").read_text())
@@ -148,6 +150,14 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     done = script("glue/compare.sh", checkpoint, TASK, check=False, **{**given, "LR": 0.002})
     assert done.returncode == 1 and "has runs with another learning rate; give" in done.stderr.splitlines()[-1]
     assert rows.read_text().count("\n") == 4
+
+
+def test_data_of_another_dictionary(prepared, checkpoint, tmp_path):
+    shutil.copytree(prepared / TASK, tmp_path / TASK)
+    with (tmp_path / TASK / "data-bin/input0/dict.txt").open("a") as file:
+        file.write("another 1\n")
+    done = script("glue/compare.sh", checkpoint, TASK, SMOKE=1, OUT=tmp_path, check=False)
+    assert done.returncode == 1 and "prepare the task with PIECES and DICT of its pre-training" in done.stderr
 
 
 def test_binarised_before_the_text_was_made_anew(prepared, checkpoint, tmp_path):
@@ -300,6 +310,8 @@ def test_other_models_are_refused(prepared, checkpoint, compare, tmp_path, monke
         ("glue/compare.sh some.pt MRPC", "bash scripts/glue/prepare.sh MRPC"),
         ("roberta/prepare.sh", "set RAW to the folder with the text"),
         ("roberta/train.sh", "bash scripts/roberta/prepare.sh"),
+        ("roberta/train.sh small_layerdrop", "bash scripts/roberta/prepare.sh"),
+        ("roberta/train.sh small_other", "no configs/roberta/small_other.yaml; the runs are base "),
     ],
 )
 def test_mistakes_end_in_one_line(command, words, tmp_path):

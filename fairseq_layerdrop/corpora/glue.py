@@ -12,7 +12,8 @@ https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/.
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,18 +103,26 @@ def write_examples(examples: Iterable[tuple[tuple[str, ...], str]], encode: Enco
     return len(examples)
 
 
-def check_pieces(text: Path, dictionary: Path) -> None:
-    """Check that text is in a dictionary's pieces.
+def check_pieces(text: Path, dictionary: Path, pieces: Container[str]) -> None:
+    """Check that text in pieces, and the text that a dictionary was counted on, are of the same pieces.
 
     Raises:
-        CorpusError: hardly a fifth of it is: the two are of different kinds.
+        CorpusError: more than a fiftieth isn't. (Of a pre-training's own it is less than a thousandth.)
     """
-    known = {line.rpartition(" ")[0] for line in read_lines(dictionary)}
-    pieces = [piece for line in read_lines(text) for piece in line.split()]
-    share = sum(piece in known for piece in pieces) / max(len(pieces), 1)
-    if share < 0.2:
+
+    def share(counts: Mapping[str, int], known: Container[str]) -> float:
+        return sum(count for piece, count in counts.items() if piece in known) / max(sum(counts.values()), 1)
+
+    lines = (line.removesuffix(" #fairseq:overwrite").rpartition(" ") for line in read_lines(dictionary))
+    try:
+        counted = {symbol: int(count) for symbol, _, count in lines}
+    except ValueError:
+        raise CorpusError(f"{dictionary} is no dictionary, with a symbol and its count in each line") from None
+    written = Counter(piece for line in read_lines(text) for piece in line.split())
+    found = min(share(written, counted), share(counted, pieces))
+    if found < 0.98:
         raise CorpusError(
-            f"{dictionary} has {share:.0%} of the pieces; dictionary and pieces must be of the same pre-training"
+            f"{dictionary} has {found:.0%} in common with the pieces; they must be of the same pre-training"
         )
 
 
@@ -125,7 +134,7 @@ def main() -> None:
     pieces = parser.add_mutually_exclusive_group(required=True)
     pieces.add_argument("--spm", type=Path, metavar="MODEL", help="SentencePiece model")
     pieces.add_argument("--gpt2", type=Path, metavar="FOLDER", help="with encoder.json and vocab.bpe")
-    parser.add_argument("--dict", type=Path, metavar="FILE", help="dictionary that is to hold the pieces")
+    parser.add_argument("--dict", type=Path, metavar="FILE", help="dictionary of the pre-training, to check against")
     add_items_argument(parser)
     args = parser.parse_args()
     check_folder(args.raw, "train.tsv and dev.tsv of a task of GLUE")
@@ -133,14 +142,14 @@ def main() -> None:
     if name not in TASKS:
         raise CorpusError(f"{name} is no task of GLUE; name it by --task: {', '.join(TASKS)}")
     task = TASKS[name]
-    encode = sentencepiece_encoder(args.spm) if args.spm else gpt2_encoder(args.gpt2)
+    encode, known = sentencepiece_encoder(args.spm) if args.spm else gpt2_encoder(args.gpt2)
     args.out.mkdir(parents=True, exist_ok=True)
     files = {"train": "train.tsv", **{f"valid{number or ''}": file for number, file in enumerate(task.valid)}}
     for split, file in files.items():
         examples = itertools.islice(read_examples(args.raw / file, task), args.items)
         print(f"{split}: {write_examples(examples, encode, args.out / split):,} examples")
     if args.dict:
-        check_pieces(args.out / "train.input0", args.dict)
+        check_pieces(args.out / "train.input0", args.dict, known)
 
 
 if __name__ == "__main__":

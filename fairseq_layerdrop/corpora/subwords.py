@@ -58,8 +58,8 @@ def in_pieces(bpe: sentencepiece.SentencePieceProcessor, lines: Iterable[str]) -
         yield from (" ".join(pieces) for pieces in bpe.encode(batch, out_type=str))
 
 
-def sentencepiece_encoder(model: Path) -> Encode:
-    """Splits lines into the pieces of a SentencePiece model.
+def sentencepiece_encoder(model: Path) -> tuple[Encode, set[str]]:
+    """Splits lines into the pieces of a SentencePiece model; and these pieces.
 
     Raises:
         CorpusError: it isn't one.
@@ -68,11 +68,11 @@ def sentencepiece_encoder(model: Path) -> Encode:
         bpe = sentencepiece.SentencePieceProcessor(model_file=str(model))
     except (OSError, RuntimeError) as error:
         raise CorpusError(f"{model} is no SentencePiece model: {str(error).splitlines()[0]}") from error
-    return lambda lines: in_pieces(bpe, lines)
+    return lambda lines: in_pieces(bpe, lines), set(bpe.id_to_piece(list(range(len(bpe)))))
 
 
-def gpt2_encoder(folder: Path) -> Encode:
-    """Splits lines into GPT-2's byte-level BPE, as RoBERTa's checkpoints want it.
+def gpt2_encoder(folder: Path) -> tuple[Encode, set[str]]:
+    """Splits lines into GPT-2's byte-level BPE, as RoBERTa's checkpoints want it; and its pieces, which are numbers.
 
     Raises:
         CorpusError: the folder hasn't its files.
@@ -84,7 +84,7 @@ def gpt2_encoder(folder: Path) -> Encode:
     from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
 
     bpe = get_encoder(*map(str, files))
-    return lambda lines: (" ".join(map(str, bpe.encode(line))) for line in lines)
+    return lambda lines: (" ".join(map(str, bpe.encode(line))) for line in lines), set(map(str, bpe.encoder.values()))
 
 
 def write_pairs(

@@ -61,7 +61,7 @@ def main() -> None:
         bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
         encode = partial(in_pieces, bpe)
     else:
-        encode = gpt2_encoder(args.gpt2) if args.gpt2 else iter
+        encode = gpt2_encoder(args.gpt2)[0] if args.gpt2 else iter
     for split in SPLITS:
         write_lines(args.out / split, encode(lines(split)))
     if encode is iter:  # the words themselves

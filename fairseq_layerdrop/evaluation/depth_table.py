@@ -127,23 +127,27 @@ def to_markdown(rows: list[Row], signature: str, paper: dict | None = None, titl
     def cell(scores) -> str:
         return " / ".join(f"{scores[name]:.1f}" if name in scores else "-" for name in names)
 
+    timed = any(row.seconds is not None for row in rows)
+    headings = [f"{model}: {' / '.join(names)}" + " | seconds" * timed for model in models]
     lines = [title, ""] if title else []
     lines += [
-        "| kept | parameters | " + " | ".join(f"{model}: {' / '.join(names)} | seconds" for model in models) + " |",
-        "|---|---:|" + "---:|---:|" * len(models),
+        "| kept | parameters | " + " | ".join(headings) + " |",
+        "|---|---:|" + "---:|" * (1 + timed) * len(models),
     ]
     for kept in dict.fromkeys(row.kept for row in rows):
         of_depth = {row.model: row for row in rows if row.kept == kept}
         cells = [kept, f"{next(iter(of_depth.values())).parameters:,}"]
         for model in models:
             row = of_depth.get(model)
-            cells += [cell(row.scores), "" if row.seconds is None else f"{row.seconds:.1f}"] if row else ["", ""]
+            cells.append(cell(row.scores) if row else "")
+            if timed:
+                cells.append(f"{row.seconds:.1f}" if row and row.seconds is not None else "")
         lines.append("| " + " | ".join(cells) + " |")
     if paper:
         cells = [f"paper, full depth ({paper['table']}, {paper['metric']})", ""]
         for model in models:
             told = paper["values"].get(model, "")
-            cells += [told if isinstance(told, str) else cell(told), ""]
+            cells += [told if isinstance(told, str) else cell(told)] + [""] * timed
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + f"\n\n{signature}\n"
 

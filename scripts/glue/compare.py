@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import math
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_REGISTRY
 
 from fairseq_layerdrop.cli import glue
@@ -78,6 +80,14 @@ class Comparison:
         given = {setting: getattr(settings, setting, None) for setting in SHAPE}  # stock models don't share layers
         self.shape = {"_name": name, **{setting: value for setting, value in given.items() if value is not None}}
         self.max_positions = len(positions) - 2  # the first two are for padding
+        dictionary = Dictionary.load(str(self.folder / "data-bin/input0/dict.txt"))
+        dictionary.add_symbol("<mask>")  # as fairseq's tasks do
+        symbols = next(len(value) for key, value in checkpoint["model"].items() if key.endswith("embed_tokens.weight"))
+        if symbols != len(dictionary):
+            raise UserError(
+                f"{args.checkpoint} has {symbols:,} symbols and {self.folder} {len(dictionary):,}; prepare the task "
+                "with PIECES and DICT of its pre-training"
+            )
         self.train, self.gold = (
             (self.folder / "text" / f"{split}.label").read_text().split() for split in ("train", "valid")
         )
@@ -285,7 +295,7 @@ def locked(path: Path, wait: bool) -> Iterator[int | None]:
 
 
 def run_command(log: Path, program: str, *arguments, hold: Sequence[int] = ()) -> None:
-    """Run a command of this environment, with its output added to *log*.
+    """Run a command of this environment, with itself and its output added to *log*.
 
     Args:
         log: file.
@@ -299,6 +309,8 @@ def run_command(log: Path, program: str, *arguments, hold: Sequence[int] = ()) -
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as file:
         command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
+        file.write(f"# {shlex.join([program, *command[1:]])}\n".encode())
+        file.flush()
         failed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False, pass_fds=hold).returncode
     if failed:
         last = log.read_text(errors="replace").strip().rpartition("\n")[2]
