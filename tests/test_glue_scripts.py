@@ -112,7 +112,7 @@ def test_prepared_anew_for_another_dictionary(pretrained, prepared, tmp_path):
     assert "another 1" in (tmp_path / TASK / "data-bin/input0/dict.txt").read_text()
     given["DICT"].write_text("another 1\n")
     done = script("glue/prepare.sh", TASK, SMOKE=1, OUT=tmp_path, check=False, **given)
-    assert done.returncode == 1 and "they must be of the same pre-training" in done.stderr
+    assert done.returncode == 1 and "both must be of the same pre-training" in done.stderr
 
 
 def test_comparison_goes_on_after_a_kill(prepared, checkpoint):

@@ -12,8 +12,7 @@ https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/.
 
 import argparse
 import itertools
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,26 +102,21 @@ def write_examples(examples: Iterable[tuple[tuple[str, ...], str]], encode: Enco
     return len(examples)
 
 
-def check_pieces(text: Path, dictionary: Path, pieces: Container[str]) -> None:
-    """Check that text in pieces, and the text that a dictionary was counted on, are of the same pieces.
+def check_pieces(pieces: Container[str], dictionary: Path) -> None:
+    """Check that a dictionary was counted on text in these pieces.
 
     Raises:
-        CorpusError: more than a fiftieth isn't. (Of a pre-training's own it is less than a thousandth.)
+        CorpusError: more than a fiftieth of it wasn't. (Of a pre-training's own it is less than a thousandth.)
     """
-
-    def share(counts: Mapping[str, int], known: Container[str]) -> float:
-        return sum(count for piece, count in counts.items() if piece in known) / max(sum(counts.values()), 1)
-
     lines = (line.removesuffix(" #fairseq:overwrite").rpartition(" ") for line in read_lines(dictionary))
     try:
-        counted = {symbol: int(count) for symbol, _, count in lines}
+        counts = {symbol: int(count) for symbol, _, count in lines}
     except ValueError:
         raise CorpusError(f"{dictionary} is no dictionary, with a symbol and its count in each line") from None
-    written = Counter(piece for line in read_lines(text) for piece in line.split())
-    found = min(share(written, counted), share(counted, pieces))
-    if found < 0.98:
+    share = sum(count for symbol, count in counts.items() if symbol in pieces) / max(sum(counts.values()), 1)
+    if share < 0.98:
         raise CorpusError(
-            f"{dictionary} has {found:.0%} in common with the pieces; they must be of the same pre-training"
+            f"of the text of {dictionary}, {share:.0%} is in these pieces; both must be of the same pre-training"
         )
 
 
@@ -143,13 +137,13 @@ def main() -> None:
         raise CorpusError(f"{name} is no task of GLUE; name it by --task: {', '.join(TASKS)}")
     task = TASKS[name]
     encode, known = sentencepiece_encoder(args.spm) if args.spm else gpt2_encoder(args.gpt2)
+    if args.dict:
+        check_pieces(known, args.dict)
     args.out.mkdir(parents=True, exist_ok=True)
     files = {"train": "train.tsv", **{f"valid{number or ''}": file for number, file in enumerate(task.valid)}}
     for split, file in files.items():
         examples = itertools.islice(read_examples(args.raw / file, task), args.items)
         print(f"{split}: {write_examples(examples, encode, args.out / split):,} examples")
-    if args.dict:
-        check_pieces(args.out / "train.input0", args.dict, known)
 
 
 if __name__ == "__main__":

@@ -114,10 +114,10 @@ def test_dictionary_of_other_pieces(model, tmp_path, monkeypatch):
     dictionary.write_text("".join(f"{piece} 1\n" for piece in pieces))
     prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
     dictionary.write_text("other 1\n")
-    with pytest.raises(SystemExit, match="has 0% in common with the pieces"):
+    with pytest.raises(SystemExit, match="0% is in these pieces"):
         prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
     dictionary.write_text("".join(f"{piece} 1\n" for piece in (*pieces, *map(str, range(len(pieces))))))
-    with pytest.raises(SystemExit, match="has 50% in common with the pieces"):  # a larger model's, say
+    with pytest.raises(SystemExit, match="50% is in these pieces"):  # a larger model's, say
         prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
     dictionary.write_text("one\n")
     with pytest.raises(SystemExit, match="is no dictionary"):
