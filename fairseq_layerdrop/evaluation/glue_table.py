@@ -89,7 +89,8 @@ class Mean:
         layers: see :class:`Row`; so are *parameters* and *scores*, which are means.
         spread: standard deviation of each score between seeds (n - 1); none of one run.
         share: the first score, in percent of the same model's without pruning.
-        tuning_speedup: seconds to fine-tune that one, over those with as many layers dropped, whichever; medians.
+        tuning_speedup: seconds to fine-tune that one, over those with as many layers dropped, whichever. Of each the
+            fastest run counts, as other work on the machine can only slow one down.
         inference_speedup: likewise, to predict dev.
     """
 
@@ -166,7 +167,7 @@ def _mean(rows: Sequence[Row], alike: Sequence[Row], full: Sequence[Row] | None)
         return above / below if below else None
 
     def speedup(seconds) -> float | None:
-        return ratio(*(statistics.median(map(seconds, rows)) for rows in (full, alike))) if pruned else None
+        return ratio(*(min(map(seconds, rows)) for rows in (full, alike))) if pruned else None
 
     run, names = rows[0].run, list(rows[0].scores)
     pruned = full is not None and run.dropped > 0
@@ -224,7 +225,7 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     lines += [
         "",
         f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full "
-        f"model, by medians of all runs with as many layers dropped. {how}",
+        f"model, by the fastest of all runs with as many layers dropped. {how}",
     ]
     return "\n".join(lines) + "\n"
 

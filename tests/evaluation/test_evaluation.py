@@ -74,7 +74,7 @@ class TestValidationLog:
         (tmp_path / "small").mkdir()
         (tmp_path / "small" / "a.log").write_text(self.TEXT)
         rows, signature = measure([tmp_path / "small"], "masked-lm")
-        assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |" in to_markdown(rows, signature)
+        assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |\n" in to_markdown(rows, signature)
 
 
 class TestBleu:
