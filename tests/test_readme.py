@@ -50,12 +50,13 @@ def test_ctranslate2_translates_as_fairseq_does(name):
     assert len(same) == 4 and min(same) >= 0.99
 
 
-def test_wikitext2_table_is_what_was_measured():
-    rows = json.loads((ROOT / "configs/wikitext2/result.json").read_text())["rows"]
-    assert len(rows) == 12
+@pytest.mark.parametrize("name, score, count", [("wikitext2", "perplexity by word", 12), ("roberta", "perplexity", 8)])
+def test_table_by_depth_is_what_was_measured(name, score, count):
+    rows = json.loads((ROOT / f"configs/{name}/result.json").read_text())["rows"]
+    assert len(rows) == count
     for row in rows:
         [line] = [line for line in README.splitlines() if f"| {row['parameters']:,} |" in line]
-        assert f"{row['scores']['perplexity by word']:.1f}" in line.split("|")[3 if row["model"] == "layerdrop" else 4]
+        assert f"{row['scores'][score]:.1f}" == line.split("|")[3 if "layerdrop" in row["model"] else 4].strip()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_wikitext2_table_is_what_was_measured():
     [
         "multi30k/selection",
         "wikitext2/selection",
+        "roberta/glue",
         "selection_speed",
         "wikitext2/what_to_drop",
         "wikitext2/training_speed",
