@@ -11,6 +11,7 @@ from fairseq_layerdrop.plan import Details, parse, transformer_structure
 from tests.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
+MODELS = ("small_layerdrop", "small_baseline")
 SPECS = sorted(
     set(re.findall(r"(?:(?:encoder|decoder)=)?(?:keep|drop):[\w,@.-]*\w(?:/decoder=keep:[\w,@-]+)?", README))
 )
@@ -95,6 +96,37 @@ def test_guidelines_are_what_a_sweep_measured():
         f"costs {lost(2, 6, 'baseline')} there, and of 2 decoder layers {lost(6, 4, 'baseline')}",
     ):
         assert told in " ".join(README.split())
+
+
+def test_glue_is_what_was_measured():
+    means = json.loads((ROOT / "configs/roberta/SST-2.json").read_text())["means"]
+    found = {(mean["model"], mean["strategy"], mean["dropped"]): mean for mean in means}
+
+    def lost(model, strategy):
+        full, pruned = found[model, "full", 0], found[model, strategy, 6]
+        return f"{full['scores']['accuracy'] - pruned['scores']['accuracy']:.1f}"
+
+    def faster(dropped):
+        mean = found["small_layerdrop", "top", dropped]
+        return f"{mean['tuning_speedup']:.1f}", f"{mean['inference_speedup']:.1f}"
+
+    def left(dropped):
+        full, pruned = found["small_layerdrop", "full", 0], found["small_layerdrop", "top", dropped]
+        return f"{100 * pruned['parameters'] / full['parameters']:.0f} %"
+
+    (tuning, inference), both = faster(4), " and ".join(faster(6))
+    costs = [" or ".join(lost(model, f"{kind}_alternate") for kind in ("odd", "even")) for model in MODELS]
+    for told in (
+        f"leave {left(4)} of the parameters, and make fine-tuning {tuning} and inference {inference} times as fast",
+        f"6 less leave {left(6)}, and {both} times",
+        f"costs {costs[0]} points of SST-2 with LayerDrop, and {costs[1]} without",
+    ):
+        assert told in " ".join(README.split())
+    full, random = (found[model, "full", 0]["scores"]["accuracy"] for model in ("small_layerdrop", "random weights"))
+    assert random > full > found["small_baseline", "full", 0]["scores"]["accuracy"]
+    result = json.loads((ROOT / "configs/roberta/MRPC.json").read_text())
+    best = max(mean["scores"]["accuracy"] for mean in result["means"])
+    assert best < result["majority"]["accuracy"] + 2.3  # a standard error: 100 (0.684 x 0.316 / 408)^0.5
 
 
 def test_fine_tuning_is_what_was_measured():
