@@ -149,9 +149,22 @@ def test_baselines_differ_in_layerdrop_and_dropout_alone(folder):
         for cfg in (ours, other):
             for name in ("encoder_layerdrop", "decoder_layerdrop", "dropout"):
                 cfg.model.pop(name, None)
-            del cfg.checkpoint.save_dir, cfg.hydra.run.dir
-            cfg.checkpoint.pop("finetune_from_model", None)
+            del cfg.hydra.run.dir
+            start = cfg.checkpoint.pop("finetune_from_model", None)
+            assert start is None or start == f"{cfg.checkpoint.save_dir}_short/checkpoint_last.pt"
+            del cfg.checkpoint.save_dir
         assert ours == other
+
+
+@pytest.mark.parametrize("name", ["layerdrop", "baseline"])
+def test_short_blocks_differ_in_length_and_updates_alone(name):
+    ours, short = (OmegaConf.load(ROOT / f"configs/roberta/small_{name}{end}.yaml") for end in ("", "_short"))
+    assert (short.task.tokens_per_sample, short.optimization.max_update) == (16, 3000)
+    for cfg in (ours, short):
+        del cfg.task.tokens_per_sample, cfg.optimization.max_update, cfg.lr_scheduler.total_num_update
+        del cfg.checkpoint.save_dir, cfg.hydra.run.dir
+    del ours.checkpoint.finetune_from_model
+    assert ours == short
 
 
 @pytest.mark.parametrize("name", ["multi30k/layerdrop", "multi30k/baseline"])

@@ -7,6 +7,7 @@ import pytest
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
+from fairseq_layerdrop.evaluation.glue_table import read_result, side_by_side
 from fairseq_layerdrop.plan import Details, parse, transformer_structure
 from tests.commands import ROOT
 
@@ -65,7 +66,6 @@ def test_table_by_depth_is_what_was_measured(name, score, count):
     [
         "multi30k/selection",
         "wikitext2/selection",
-        "roberta/glue",
         "selection_speed",
         "wikitext2/what_to_drop",
         "wikitext2/training_speed",
@@ -99,34 +99,34 @@ def test_guidelines_are_what_a_sweep_measured():
 
 
 def test_glue_is_what_was_measured():
-    means = json.loads((ROOT / "configs/roberta/SST-2.json").read_text())["means"]
-    found = {(mean["model"], mean["strategy"], mean["dropped"]): mean for mean in means}
+    results = {task: read_result(ROOT / f"configs/roberta/{task}.json") for task in ("SST-2", "MRPC")}
+    assert side_by_side(list(results.values())) in README
+    assert [{mean["seeds"] for mean in result["means"]} for result in results.values()] == [{3}, {2}]
+    found = {(mean["model"], mean["strategy"], mean["dropped"]): mean for mean in results["SST-2"]["means"]}
+    score = {run: mean["scores"]["accuracy"] for run, mean in found.items()}
 
     def lost(model, strategy):
-        full, pruned = found[model, "full", 0], found[model, strategy, 6]
-        return f"{full['scores']['accuracy'] - pruned['scores']['accuracy']:.1f}"
+        return f"{score[model, 'full', 0] - score[model, strategy, 6]:.1f}"
 
-    def faster(dropped):
-        mean = found["small_layerdrop", "top", dropped]
-        return f"{mean['tuning_speedup']:.1f}", f"{mean['inference_speedup']:.1f}"
+    def without(dropped):
+        full, pruned = found[MODELS[0], "full", 0], found[MODELS[0], "top", dropped]
+        times = f"fine-tuned {pruned['tuning_speedup']:.1f} and predicted {pruned['inference_speedup']:.1f} times as fast"
+        return f"{100 * pruned['parameters'] / full['parameters']:.0f} %", times
 
-    def left(dropped):
-        full, pruned = found["small_layerdrop", "full", 0], found["small_layerdrop", "top", dropped]
-        return f"{100 * pruned['parameters'] / full['parameters']:.0f} %"
-
-    (tuning, inference), both = faster(4), " and ".join(faster(6))
-    costs = [" or ".join(lost(model, f"{kind}_alternate") for kind in ("odd", "even")) for model in MODELS]
+    (left, times), (left_of_half, times_of_half) = without(4), without(6)
+    odd, even = ([lost(model, f"{kind}_alternate") for model in MODELS] for kind in ("odd", "even"))
     for told in (
-        f"leave {left(4)} of the parameters, and make fine-tuning {tuning} and inference {inference} times as fast",
-        f"6 less leave {left(6)}, and {both} times",
-        f"costs {costs[0]} points of SST-2 with LayerDrop, and {costs[1]} without",
+        f"Without 4 of the 12 layers, {left} of the parameters are left, and SST-2 is {times}",
+        f"without 6, {left_of_half}, and {times_of_half}.",
+        f"half from the top costs SST-2 {max(lost(model, 'top') for model in MODELS)} points at most",
+        f"costs {odd[0]} points of SST-2 with LayerDrop, and {odd[1]} without",
+        f"costs {even[0]} and {even[1]}: there",
     ):
         assert told in " ".join(README.split())
-    full, random = (found[model, "full", 0]["scores"]["accuracy"] for model in ("small_layerdrop", "random weights"))
-    assert random > full > found["small_baseline", "full", 0]["scores"]["accuracy"]
-    result = json.loads((ROOT / "configs/roberta/MRPC.json").read_text())
-    best = max(mean["scores"]["accuracy"] for mean in result["means"])
-    assert best < result["majority"]["accuracy"] + 2.3  # a standard error: 100 (0.684 x 0.316 / 408)^0.5
+    assert all(score[model, "bottom", 6] < score[model, "top", 6] for model in MODELS)
+    assert all(score[model, "full", 0] < score["random weights", "full", 0] for model in MODELS)
+    best = max(mean["scores"]["accuracy"] for mean in results["MRPC"]["means"])
+    assert best < results["MRPC"]["majority"]["accuracy"] + 2.3  # a standard error: 100 (0.684 x 0.316 / 408)^0.5
 
 
 def test_fine_tuning_is_what_was_measured():

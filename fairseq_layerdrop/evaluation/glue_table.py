@@ -89,8 +89,8 @@ class Mean:
         layers: see :class:`Row`; so are *parameters* and *scores*, which are means.
         spread: standard deviation of each score between seeds (n - 1); none of one run.
         share: the first score, in percent of the same model's without pruning.
-        tuning_speedup: seconds to fine-tune that one, over those with as many layers dropped, whichever. Of each the
-            fastest run counts, as other work on the machine can only slow one down.
+        tuning_speedup: seconds to fine-tune a full model, over those with as many layers dropped, whichever. The fastest
+            runs count, of all models, which have one shape: other work on the machine can only slow one down.
         inference_speedup: likewise, to predict dev.
     """
 
@@ -148,18 +148,18 @@ def add_row(path: Path, row: Row) -> None:
 def means_of(rows: Iterable[Row]) -> list[Mean]:
     """Means over seeds: random weights first, then the models as they come, each in full first."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
-    alike: dict[tuple[str, int], list[Row]] = {}
+    alike: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault((row.run.model, row.run.strategy, row.run.dropped), []).append(row)
-        alike.setdefault((row.run.model, row.run.dropped), []).append(row)
+        alike.setdefault(row.run.dropped, []).append(row)
     models = list(dict.fromkeys(model for model, _, _ in groups))
     models.sort(key=lambda model: model != RANDOM)
     strategies = (FULL, *STRATEGIES)
     order = sorted(groups, key=lambda key: (models.index(key[0]), key[2], strategies.index(key[1])))
-    return [_mean(groups[key], alike[key[0], key[2]], groups.get((key[0], FULL, 0))) for key in order]
+    return [_mean(groups[key], groups.get((key[0], FULL, 0)), alike) for key in order]
 
 
-def _mean(rows: Sequence[Row], alike: Sequence[Row], full: Sequence[Row] | None) -> Mean:
+def _mean(rows: Sequence[Row], full: Sequence[Row] | None, alike: Mapping[int, Sequence[Row]]) -> Mean:
     def mean(of_rows, value) -> float:
         return statistics.fmean(value(row) for row in of_rows)
 
@@ -167,10 +167,11 @@ def _mean(rows: Sequence[Row], alike: Sequence[Row], full: Sequence[Row] | None)
         return above / below if below else None
 
     def speedup(seconds) -> float | None:
-        return ratio(*(min(map(seconds, rows)) for rows in (full, alike))) if pruned else None
+        return ratio(*(min(map(seconds, alike[dropped])) for dropped in (0, run.dropped))) if timed else None
 
     run, names = rows[0].run, list(rows[0].scores)
-    pruned = full is not None and run.dropped > 0
+    timed = run.dropped > 0 and 0 in alike
+    pruned = run.dropped > 0 and full is not None
     scores = {name: mean(rows, lambda row, name=name: row.scores[name]) for name in names}
     return Mean(
         **{name: value for name, value in vars(run).items() if name != "seed"},

@@ -97,7 +97,9 @@ class TestMeans:
         assert (top.tuning_speedup, top.inference_speedup) == (50 / 20, 2 / 1)
         assert (bottom.tuning_speedup, bottom.inference_speedup) == (top.tuning_speedup, top.inference_speedup)
         assert (top.seeds, bottom.seeds, bottom.spread) == (2, 1, {})
-        assert (full.share, full.tuning_speedup, other.share, other.inference_speedup) == (None,) * 4
+        assert (full.share, full.tuning_speedup, full.inference_speedup, other.share) == (None,) * 4
+        assert (other.tuning_speedup, other.inference_speedup) == (50 / 60, 2 / 2)  # of a's and random full models
+        assert means_of(ROWS[5:])[0].tuning_speedup is None
 
     def test_a_full_model_that_scores_nothing(self):
         _, top = means_of([row("a", FULL, 0, 1, 0.0), row("a", "top", 4, 1, 10.0)])
