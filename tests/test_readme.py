@@ -110,7 +110,9 @@ def test_glue_is_what_was_measured():
 
     def without(dropped):
         full, pruned = found[MODELS[0], "full", 0], found[MODELS[0], "top", dropped]
-        times = f"fine-tuned {pruned['tuning_speedup']:.1f} and predicted {pruned['inference_speedup']:.1f} times as fast"
+        times = (
+            f"fine-tuned {pruned['tuning_speedup']:.1f} and predicted {pruned['inference_speedup']:.1f} times as fast"
+        )
         return f"{100 * pruned['parameters'] / full['parameters']:.0f} %", times
 
     (left, times), (left_of_half, times_of_half) = without(4), without(6)

@@ -89,8 +89,8 @@ class Mean:
         layers: see :class:`Row`; so are *parameters* and *scores*, which are means.
         spread: standard deviation of each score between seeds (n - 1); none of one run.
         share: the first score, in percent of the same model's without pruning.
-        tuning_speedup: seconds to fine-tune a full model, over those with as many layers dropped, whichever. The fastest
-            runs count, of all models, which have one shape: other work on the machine can only slow one down.
+        tuning_speedup: seconds to fine-tune a full model, over those with as many layers dropped, whichever. The
+            fastest runs count, of all models, which have one shape: other work on the machine can only slow one down.
         inference_speedup: likewise, to predict dev.
     """
 
