@@ -218,7 +218,8 @@ def test_a_terminated_comparison_ends_its_training(comparison):
         command, env=environment(SMOKE=1, OUT=ours.folder.parent, GPUS=0), stdout=subprocess.DEVNULL
     )
     try:
-        while not any(log.stat().st_size for log in (ours.folder / "logs").glob("*.log")):
+        # until fairseq-train says something, below its command
+        while not any(log.read_text().count("\n") > 1 for log in (ours.folder / "logs").glob("*.log")):
             assert process.poll() is None
             time.sleep(0.05)
     finally:
