@@ -4,7 +4,7 @@ from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
 from .checkpoint import (
     CheckpointError,
-    allow_fairseq_types,
+    check_refusal,
     copy_whole,
     load_checkpoint,
     save_checkpoint,
@@ -38,6 +38,7 @@ from .export import (
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
+from .plain_data import allow_fairseq_types
 from .state import (
     DepthError,
     has_structure,
@@ -61,6 +62,7 @@ __all__ = [
     "allow_fairseq_types",
     "average_checkpoints",
     "build_pruned",
+    "check_refusal",
     "complete_architecture",
     "convert_to_ctranslate2",
     "copy_config",

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import pickle
 from dataclasses import field
 
 from fairseq import checkpoint_utils
@@ -14,6 +15,7 @@ from ..surgery import (
     HISTORY_KEY,
     IMPORTANCE_SETTING,
     build_pruned,
+    check_refusal,
     complete_architecture,
     copy_config,
     learned_importance,
@@ -169,7 +171,11 @@ def load_checkpoints_as_prunable() -> None:
 
     @functools.wraps(load)
     def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
-        state = load(path, arg_overrides, *args, **kwargs)
+        try:
+            state = load(path, arg_overrides, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            check_refusal(path, error)
+            raise
         importance = learned_importance(state.get("model") or {})
         if importance:  # models are built before they see their weights
             with open_dict(state["cfg"]):
