@@ -4,11 +4,11 @@ from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
 from .checkpoint import (
     CheckpointError,
-    check_refusal,
     copy_whole,
     load_checkpoint,
     save_checkpoint,
     trust_own_processes,
+    unreadable,
 )
 from .config import (
     DROPS,
@@ -62,7 +62,6 @@ __all__ = [
     "allow_fairseq_types",
     "average_checkpoints",
     "build_pruned",
-    "check_refusal",
     "complete_architecture",
     "convert_to_ctranslate2",
     "copy_config",
@@ -98,6 +97,7 @@ __all__ = [
     "task_settings",
     "transformers_state_dict",
     "trust_own_processes",
+    "unreadable",
     "weights_of",
     "write_huggingface",
 ]

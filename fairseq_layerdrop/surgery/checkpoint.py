@@ -73,15 +73,12 @@ def _load(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6, which can't be mapped
 
 
-def check_refusal(path, error: Exception) -> None:
-    """Tell of what it is that torch's unpickler refuses in a file, if *error* is that it does.
-
-    Raises:
-        CheckpointError: that is so.
-    """
+def unreadable(path, error: Exception) -> CheckpointError:
+    """What to tell of a file that made torch raise *error*: what its unpickler refuses, or that it is damaged."""
     name = refused_type(error)
     if name is not None:
-        raise CheckpointError(f"{path} holds more than data, {name}: loading it could run code; refused") from error
+        return CheckpointError(f"{path} holds more than data, {name}: loading it could run code; refused")
+    return CheckpointError(f"{path} is damaged or not a checkpoint")
 
 
 def _is_fairseqs(checkpoint) -> bool:
@@ -123,8 +120,7 @@ def load_checkpoint(path) -> dict:
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make torch raise almost anything
-        check_refusal(path, error)
-        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
+        raise unreadable(path, error) from error
     if not _is_fairseqs(checkpoint):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint

@@ -15,11 +15,11 @@ from ..surgery import (
     HISTORY_KEY,
     IMPORTANCE_SETTING,
     build_pruned,
-    check_refusal,
     complete_architecture,
     copy_config,
     learned_importance,
     task_settings,
+    unreadable,
 )
 from .fine_tuning import begin_training, starting_spec
 
@@ -174,8 +174,7 @@ def load_checkpoints_as_prunable() -> None:
         try:
             state = load(path, arg_overrides, *args, **kwargs)
         except pickle.UnpicklingError as error:
-            check_refusal(path, error)
-            raise
+            raise unreadable(path, error) from error
         importance = learned_importance(state.get("model") or {})
         if importance:  # models are built before they see their weights
             with open_dict(state["cfg"]):
