@@ -22,6 +22,7 @@ from ..surgery import (
     unreadable,
 )
 from .fine_tuning import begin_training, starting_spec
+from .named_files import check_data, check_named_files
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -90,6 +91,9 @@ class PrunableTask:
         with _one_line(unless=from_checkpoint):
             if cfg.prune_layers is not None:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
+            check_data(cfg.data)
+            if run is not None and not from_checkpoint:
+                check_named_files(run)
             model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
             if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
                 check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
