@@ -65,7 +65,7 @@ def test_names_arent_looked_up_in_the_folder(tmp_path):
 
 def test_addresses(tmp_path):
     """fairseq's reader of addresses isn't installed, and so would not find this one."""
-    with pytest.raises(UserError, match="no such checkpoint: s3://bucket/model.pt"):
+    with pytest.raises(UserError, match=r"no such checkpoint: s3://bucket/model\.pt"):
         check(tmp_path, "--restore-file", "s3://bucket/model.pt")
     check(tmp_path, "--checkpoint-suffix=-shard0", "--restore-file", "model.pt")  # is model-shard0.pt
 
