@@ -21,6 +21,7 @@ from ..surgery import (
     task_settings,
     unreadable,
 )
+from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
 from .named_files import check_data, check_named_files
 
@@ -132,6 +133,8 @@ class PrunableTask:
                     spec, importance = starting_spec(run, spec)
                 model = build_pruned(build, cfg, spec, importance)
             if not from_checkpoint:
+                if run is not None:
+                    check_best_metric(run, self, model)
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
         return model
