@@ -38,6 +38,7 @@ from .export import (
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
+from .misfit import misfit, tell_misfits
 from .plain_data import allow_fairseq_types
 from .state import (
     DepthError,
@@ -79,6 +80,7 @@ __all__ = [
     "last_epochs",
     "learned_importance",
     "load_checkpoint",
+    "misfit",
     "model_structure",
     "plan_for",
     "prune_config",
@@ -95,6 +97,7 @@ __all__ = [
     "state_structure",
     "structure_of",
     "task_settings",
+    "tell_misfits",
     "transformers_state_dict",
     "trust_own_processes",
     "unreadable",

@@ -64,7 +64,7 @@ def check_best_metric(run, task, model) -> None:
     settings = {**_ALWAYS, **of_criterion, **of_task}
     given = {
         name for name, setting in settings.items()
-        if setting is None or (run.task if name in of_task else run.criterion).get(setting)
+        if setting is None or getattr(run.task if name in of_task else run.criterion, setting, None)
     }  # fmt: skip
     if criterion == "sentence_prediction" and run.criterion.regression_target:
         given.discard("accuracy")

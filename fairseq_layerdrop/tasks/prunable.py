@@ -19,6 +19,7 @@ from ..surgery import (
     copy_config,
     learned_importance,
     task_settings,
+    tell_misfits,
     unreadable,
 )
 from .best_metric import check_best_metric
@@ -124,6 +125,8 @@ class PrunableTask:
                 prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
             if prune_layers is None:
                 model = build(cfg)
+                if not from_checkpoint:
+                    tell_misfits(model)
             else:
                 if from_checkpoint:
                     cfg = copy_config(cfg)
