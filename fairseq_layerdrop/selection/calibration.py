@@ -89,8 +89,6 @@ def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str
     """
     checkpoint = load_checkpoint(path)
     structure = structure_of(checkpoint)
-    if not structure:
-        raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
     weights = fingerprint(checkpoint["model"])
     importance = learned_importance(checkpoint["model"])
     del checkpoint
