@@ -1,5 +1,6 @@
 """What fairseq tasks need to take ``--prune-layers``."""
 
+import ast
 import contextlib
 import functools
 import pickle
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from ..models import check_training
 from ..modules import LayerImportance
-from ..plan import PlanError, UserError, parse
+from ..plan import UserError, parse
 from ..surgery import (
     HISTORY_KEY,
     IMPORTANCE_SETTING,
@@ -41,13 +42,36 @@ def prune_layers_field():
     return field(default=None, metadata={"help": _HELP})
 
 
-def _checked_spec(text: str) -> str:
-    """*text*, if it is in the grammar; else the program ends here, before fairseq makes a configuration of it."""
-    try:
-        parse(text)
-    except PlanError as error:
-        raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
-    return text
+class _Given:
+    """The plans that one command line gives, as types of ``--prune-layers`` and ``--model-overrides``.
+
+    fairseq-validate lays the latter over the former before anything of ours is called. For a text that isn't in the
+    grammar, too, the program ends here: fairseq makes a configuration of it first.
+    """
+
+    def __init__(self):
+        self.by_flag = self.by_overrides = None
+
+    def _check(self, text: str) -> None:
+        try:
+            parse(text)
+            if None not in (self.by_flag, self.by_overrides) and self.by_flag != self.by_overrides:
+                raise UserError("--prune-layers and prune_layers of --model-overrides differ; give one of them")
+        except UserError as error:
+            raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
+
+    def flag(self, text: str) -> str:
+        self.by_flag = text
+        self._check(text)
+        return text
+
+    def overrides(self, text: str) -> str:
+        with contextlib.suppress(ValueError, SyntaxError, AttributeError):  # not a dict; fairseq tells
+            plan = ast.literal_eval(text).get("prune_layers")
+            if isinstance(plan, str):
+                self.by_overrides = plan
+                self._check(plan)
+        return text
 
 
 @contextlib.contextmanager
@@ -82,8 +106,12 @@ class PrunableTask:
 
     @classmethod
     def add_args(cls, parser):
+        given = _Given()
         # fairseq leaves out the dataclass's own --prune-layers where the parser has one.
-        parser.add_argument("--prune-layers", metavar="SPEC", type=_checked_spec, help=_HELP)
+        parser.add_argument("--prune-layers", metavar="SPEC", type=given.flag, help=_HELP)
+        for action in parser._actions:
+            if action.dest == "model_overrides":
+                action.type = given.overrides
         super().add_args(parser)
 
     @classmethod

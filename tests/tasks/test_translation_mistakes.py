@@ -54,6 +54,19 @@ class TestWrongSpec:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["fairseq-generate", "fairseq-validate"])
+def test_two_plans(translation_data, checkpoint, command):
+    def done(flag, override):
+        overrides = f"{{'prune_layers': '{override}'}}"
+        return run(
+            command, translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION, *EVALUATE, "--gen-subset", "valid",
+            "--prune-layers", flag, "--model-overrides", overrides, check=False,
+        )  # fmt: skip
+
+    ends_in_one_line(done("keep:1@top", "keep:2@top"), "--prune-layers and prune_layers of --model-overrides differ")
+    assert done("keep:1@top", "keep:1@top").returncode == 0
+
+
 def test_layerdrop_rate_outside_of_0_to_1(translation_data, tmp_path):
     done = train_translation(translation_data, tmp_path, 2, "--encoder-layerdrop", "1.5", check=False)
     ends_in_one_line(done, "--encoder-layerdrop must be in [0, 1], not 1.5")
