@@ -96,8 +96,9 @@ def at_least_one(args, *names: str) -> None:
 
 
 def be_quiet() -> None:
-    """Let fairseq tell of what goes wrong alone."""
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    """Let fairseq and hydra tell of what goes wrong alone."""
+    for name in ("fairseq", "hydra"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
 
 

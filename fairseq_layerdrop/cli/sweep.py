@@ -130,8 +130,6 @@ class _Model:
 def _model(name: str, path: str) -> _Model:
     checkpoint = load_checkpoint(path)
     whole = structure_of(checkpoint)
-    if not whole:
-        raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
     return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), whole, details_of(checkpoint))
 
 

@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 
 from ..plan import Structure, UserError
-from ..surgery import fingerprint, learned_importance, load_checkpoint, structure_of
+from ..surgery import fingerprint, learned_importance, load_checkpoint, misfit, structure_of
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Loaded:
 
 
 def _reason(error: Exception) -> str:
-    """One line of an exception: of a state dict that doesn't fit, the first thing that is wrong with it."""
+    """One line of an exception: of a state dict that doesn't fit, what doesn't."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if line.startswith(("size mismatch", "Missing key"))), lines[0])
+    return misfit(error) or lines[0]
 
 
 def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str | None = None) -> Loaded:
@@ -89,8 +89,6 @@ def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str
     """
     checkpoint = load_checkpoint(path)
     structure = structure_of(checkpoint)
-    if not structure:
-        raise UserError(f"{path} has no Transformer layers in an encoder or a decoder")
     weights = fingerprint(checkpoint["model"])
     importance = learned_importance(checkpoint["model"])
     del checkpoint

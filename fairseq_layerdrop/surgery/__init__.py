@@ -4,11 +4,11 @@ from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
 from .checkpoint import (
     CheckpointError,
-    allow_fairseq_types,
     copy_whole,
     load_checkpoint,
     save_checkpoint,
     trust_own_processes,
+    unreadable,
 )
 from .config import (
     DROPS,
@@ -38,6 +38,8 @@ from .export import (
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
+from .misfit import misfit, tell_misfits
+from .plain_data import allow_fairseq_types
 from .state import (
     DepthError,
     has_structure,
@@ -78,6 +80,7 @@ __all__ = [
     "last_epochs",
     "learned_importance",
     "load_checkpoint",
+    "misfit",
     "model_structure",
     "plan_for",
     "prune_config",
@@ -94,8 +97,10 @@ __all__ = [
     "state_structure",
     "structure_of",
     "task_settings",
+    "tell_misfits",
     "transformers_state_dict",
     "trust_own_processes",
+    "unreadable",
     "weights_of",
     "write_huggingface",
 ]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..modules import remove_heads, remove_sublayers
 from ..plan import SUB_LAYERS, Plan, PlanError, PlanFile, PruneSpec, Structure, heads_of, matching, sub_layer
 from .config import details, layer_chunks, model_structure, prune_config
+from .misfit import load_or_tell
 from .state import DepthError, has_structure, layers_of, shared_keys, slice_state_dict, without_importance
 
 logger = logging.getLogger(__name__)
@@ -43,17 +44,18 @@ def _numbers(state_dict, chunks) -> int:
 
 def _load_sliced(self, state_dict, *args, **kwargs):
     plan: Plan = self.prune_plan
-    if has_structure(state_dict, plan.full) or not has_structure(state_dict, plan.pruned):
-        full = state_dict
-        try:
-            state_dict = slice_state_dict(full, plan)
-        except DepthError as error:
-            raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
-        after = sum(v.numel() for name, v in self.named_parameters() if "layer_importance." not in name)
-        # Pruning only takes values away, and renames others: what is missing is what was dropped.
-        dropped = _numbers(full, self.chunks_before) - _numbers(state_dict, self.chunks_after)
-        logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
-    return type(self).load_state_dict(self, state_dict, *args, **kwargs)
+    if has_structure(state_dict, plan.pruned) and not has_structure(state_dict, plan.full):
+        return load_or_tell(self, state_dict, *args, **kwargs)
+    try:
+        sliced = slice_state_dict(state_dict, plan)
+    except DepthError as error:
+        raise SystemExit(error.code) from None  # fairseq's trainer would bury an exception in its own
+    after = sum(v.numel() for name, v in self.named_parameters() if "layer_importance." not in name)
+    # Pruning only takes values away, and renames others: what is missing is what was dropped.
+    dropped = _numbers(state_dict, self.chunks_before) - _numbers(sliced, self.chunks_after)
+    loaded = load_or_tell(self, sliced, *args, **kwargs)
+    logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
+    return loaded
 
 
 def slice_on_load(model, plan: Plan, before: Mapping, after: Mapping) -> None:

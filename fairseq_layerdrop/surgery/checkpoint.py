@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import pickle
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
 from ..plan import UserError, write_atomically
+from .plain_data import allow_fairseq_types, refused_type
 
 # The environment variable with which torch.load takes any pickle where its caller doesn't say weights_only.
 _TRUSTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -18,16 +18,6 @@ _TRUSTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, broken, unsafe or not fairseq's."""
-
-
-def allow_fairseq_types() -> None:
-    """Let torch's weights-only unpickler build the one type beyond torch's own that fairseq puts into checkpoints.
-
-    fairseq calls :func:`torch.load` without ``weights_only``, so torch >= 2.6 uses that unpickler, which by itself
-    refuses the :class:`argparse.Namespace` of the model's configuration. A namespace only holds attributes; loading
-    stays safe.
-    """
-    torch.serialization.add_safe_globals([argparse.Namespace])
 
 
 def trust_own_processes() -> None:
@@ -83,6 +73,14 @@ def _load(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True)  # written by torch < 1.6, which can't be mapped
 
 
+def unreadable(path, error: Exception) -> CheckpointError:
+    """What to tell of a file that made torch raise *error*: what its unpickler refuses, or that it is damaged."""
+    name = refused_type(error)
+    if name is not None:
+        return CheckpointError(f"{path} holds more than data, {name}: loading it could run code; refused")
+    return CheckpointError(f"{path} is damaged or not a checkpoint")
+
+
 def _is_fairseqs(checkpoint) -> bool:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         return False
@@ -122,11 +120,7 @@ def load_checkpoint(path) -> dict:
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make torch raise almost anything
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # a name that isn't on its list
-            raise CheckpointError(
-                f"{path} holds more than tensors and settings, and loading it could run code; refused"
-            ) from error
-        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
+        raise unreadable(path, error) from error
     if not _is_fairseqs(checkpoint):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint

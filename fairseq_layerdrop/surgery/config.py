@@ -28,10 +28,17 @@ DROPS = ("layerdrop", "sublayerdrop", "headdrop")
 SUBLAYERS_SETTING = "pruned_sublayers"
 # Where the importances that a checkpoint's model has learned are noted when it is loaded.
 IMPORTANCE_SETTING = "layer_importance"
+# Settings of a stack's layers that fairseq's recurrent and convolutional models have, and no Transformer.
+_OTHER_SETTINGS = ("hidden_size", "conv_type")
 
 
 class ConfigError(UserError):
     """A model configuration that can't be pruned."""
+
+
+def not_a_transformer(name: str | None) -> ConfigError:
+    """What to tell of a model of this architecture."""
+    return ConfigError(f"{name} isn't a Transformer: it has no layers of self-attention and feed-forward to prune")
 
 
 def settings_as_dict(settings) -> dict:
@@ -63,14 +70,16 @@ def whole_structure(cfg) -> Structure:
             ``encoder_layers`` or ``decoder_layers`` or both.
 
     Raises:
-        ConfigError: it names no depth, or stock fairseq's ``--encoder-layers-to-keep`` or ``--decoder-layers-to-keep``
-            prunes the model already.
+        ConfigError: it is of no Transformer, or names no depth, or stock fairseq's ``--encoder-layers-to-keep`` or
+            ``--decoder-layers-to-keep`` prunes the model already.
     """
     depths = {}
     for stack in STACKS:
         if getattr(cfg, f"{stack}_layers_to_keep", None):
             raise ConfigError(f"--{stack}-layers-to-keep and --prune-layers exclude each other; keep the latter")
         depth = getattr(cfg, f"{stack}_layers", None)
+        if isinstance(depth, str) or any(hasattr(cfg, f"{stack}_{name}") for name in _OTHER_SETTINGS):
+            raise not_a_transformer(architecture_of(cfg))
         if depth is not None:
             depths[stack] = int(depth)
     if not depths:

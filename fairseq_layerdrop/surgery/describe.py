@@ -6,9 +6,16 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, settings_as_dict
+from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, not_a_transformer, settings_as_dict
 from .history import pruning_history, updates_of
-from .state import layer_of, learned_importance, shared_keys, state_structure, without_importance
+from .state import (
+    is_transformer,
+    layer_of,
+    learned_importance,
+    shared_keys,
+    state_structure,
+    without_importance,
+)
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
 _BUFFERS = {"version", "_float_tensor", "num_updates"}
@@ -81,9 +88,16 @@ def _dropping(model: Mapping, stack: str) -> list[str]:
 
 
 def describe(checkpoint: Mapping) -> Description:
-    """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it."""
+    """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it.
+
+    Raises:
+        UserError: the model isn't a Transformer.
+    """
     model = _settings(checkpoint, "model")
     task = _settings(checkpoint, "task")
+    architecture = model.get("_name") or model.get("arch") or "unknown"
+    if not model.get(SUBLAYERS_SETTING) and not is_transformer(checkpoint["model"]):
+        raise not_a_transformer(architecture)
     structure = state_structure(checkpoint["model"])
     depths = {stack: len(layers) for stack, layers in structure.items()}
     known = Namespace(**model)
@@ -106,7 +120,7 @@ def describe(checkpoint: Mapping) -> Description:
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()
     return Description(
-        architecture=model.get("_name") or model.get("arch") or "unknown",
+        architecture=architecture,
         task=task.get("_name") or task.get("task") or "unknown",
         depths=depths,
         sub_layers=structure,

@@ -15,11 +15,12 @@ from .config import (
     complete_architecture,
     details,
     model_structure,
+    not_a_transformer,
     set_plan,
     settings_as_dict,
 )
 from .history import KEY, history_entry, pruning_history, updates_of
-from .state import learned_importance, slice_state_dict, state_structure, without_importance
+from .state import is_transformer, learned_importance, slice_state_dict, state_structure, without_importance
 
 # What our versions of fairseq's architectures and tasks begin with.
 _OURS = "layerdrop_"
@@ -57,12 +58,11 @@ def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool =
 
     Raises:
         PlanError: *spec* doesn't fit the model.
-        ExportError: the model has no Transformer layers, or there is no average.
+        ExportError: there is no average.
+        UserError: the model isn't a Transformer.
     """
     weights_of(checkpoint, ema)
     structure = structure_of(checkpoint)
-    if not structure:
-        raise ExportError("this checkpoint has no Transformer layers in an encoder or a decoder")
     return spec.resolve(structure, details_of(checkpoint)) if spec else Plan.whole(structure)
 
 
@@ -72,11 +72,17 @@ def details_of(checkpoint: Mapping) -> Details:
 
 
 def structure_of(checkpoint: Mapping) -> Structure:
-    """Structure of a checkpoint's model: what its state dict holds, with the heads of which its settings tell."""
+    """Structure of a checkpoint's model: what its state dict holds, with the heads of which its settings tell.
+
+    Raises:
+        UserError: the model isn't a Transformer.
+    """
     found = state_structure(checkpoint["model"])
     settings = flat_settings(checkpoint)
     if found and getattr(settings, SUBLAYERS_SETTING, None):
         return model_structure(settings)
+    if not is_transformer(checkpoint["model"]):
+        raise not_a_transformer(architecture_of(settings))
     return {stack: found[stack] for stack in STACKS if stack in found}
 
 

@@ -109,6 +109,13 @@ def state_structure(state_dict: Mapping) -> dict[str, tuple[tuple[str, ...], ...
     }
 
 
+def is_transformer(state_dict: Mapping) -> bool:
+    """Whether *state_dict* is of a Transformer, with layers of self-attention and of feed-forward."""
+    return {"self_attn", "ffn"} <= {
+        part for layers in state_structure(state_dict).values() for layer in layers for part in layer
+    }
+
+
 def state_depths(state_dict: Mapping) -> dict[str, int]:
     """Depth of each stack in *state_dict*: one more than the highest layer number of its keys."""
     return {stack: len(layers) for stack, layers in state_structure(state_dict).items()}

@@ -7,15 +7,18 @@ from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
 from .layerdrop_sentence_prediction import LayerDropSentencePredictionTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
-from .prunable import load_checkpoints_as_prunable, our_task
+from .named_files import LAST
+from .prunable import PrunableTask, load_checkpoints_as_prunable, our_task
 
 __all__ = [
+    "LAST",
     "LayerDropLanguageModelingTask",
     "LayerDropMaskedLMTask",
     "LayerDropQuestionAnsweringTask",
     "LayerDropSentencePredictionTask",
     "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
+    "PrunableTask",
     "load_checkpoints_as_prunable",
     "mend_averages",
     "our_task",

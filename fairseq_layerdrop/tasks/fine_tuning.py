@@ -34,11 +34,9 @@ from ..surgery import (
     slice_state_dict,
     structure_of,
 )
+from .named_files import LAST
 
 logger = logging.getLogger(__name__)
-
-# What fairseq-train goes on from.
-_LAST = "checkpoint_last.pt"
 
 
 def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
@@ -84,9 +82,6 @@ def _history_of(run, cfg, plan) -> list[dict]:
         UserError: the training would go on with a model that was pruned otherwise.
     """
     start = _starting_point(run.checkpoint) if run is not None else None
-    given = run.checkpoint.finetune_from_model if run is not None else None
-    if start is None and given is not None and "://" not in given:
-        raise UserError(f"--finetune-from-model: no such checkpoint: {given}")
     if start is None:
         if plan is not None:
             logger.warning(
@@ -171,9 +166,9 @@ def _first_file(paths) -> Path | None:
 
 def _unfinished(settings) -> Path | None:
     """The file whose training fairseq's ``checkpoint_utils.load_checkpoint`` will go on with, if there is one."""
-    if settings.restore_file != _LAST:
+    if settings.restore_file != LAST:
         return _first_file([settings.restore_file])
-    return _first_file([Path(settings.save_dir, _LAST), settings.get("continue_once")])
+    return _first_file([Path(settings.save_dir, LAST), settings.get("continue_once")])
 
 
 def _starting_point(settings) -> Path | None:

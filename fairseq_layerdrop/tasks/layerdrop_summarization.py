@@ -1,6 +1,7 @@
 """``layerdrop_summarization``: translation of articles into summaries, with ``--prune-layers`` and ``--eval-rouge``."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
@@ -17,6 +18,8 @@ class LayerDropSummarizationConfig(RougeConfig):
 @register_task("layerdrop_summarization", dataclass=LayerDropSummarizationConfig)
 class LayerDropSummarizationTask(RougeValidation, PrunableTask, TranslationTask):
     """Summarization, scored as CNN/DailyMail is: ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum``."""
+
+    metric_settings: ClassVar = {"rougeLsum": "eval_rouge"}
 
     @staticmethod
     def rouge(hypotheses, references):

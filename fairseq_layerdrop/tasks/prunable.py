@@ -1,7 +1,9 @@
 """What fairseq tasks need to take ``--prune-layers``."""
 
+import ast
 import contextlib
 import functools
+import pickle
 from dataclasses import field
 
 from fairseq import checkpoint_utils
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from ..models import check_training
 from ..modules import LayerImportance
-from ..plan import PlanError, UserError, parse
+from ..plan import UserError, parse
 from ..surgery import (
     HISTORY_KEY,
     IMPORTANCE_SETTING,
@@ -18,8 +20,12 @@ from ..surgery import (
     copy_config,
     learned_importance,
     task_settings,
+    tell_misfits,
+    unreadable,
 )
+from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
+from .named_files import check_data, check_named_files
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -36,13 +42,36 @@ def prune_layers_field():
     return field(default=None, metadata={"help": _HELP})
 
 
-def _checked_spec(text: str) -> str:
-    """*text*, if it is in the grammar; else the program ends here, before fairseq makes a configuration of it."""
-    try:
-        parse(text)
-    except PlanError as error:
-        raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
-    return text
+class _Given:
+    """The plans that one command line gives, as types of ``--prune-layers`` and ``--model-overrides``.
+
+    fairseq-validate lays the latter over the former before anything of ours is called. For a text that isn't in the
+    grammar, too, the program ends here: fairseq makes a configuration of it first.
+    """
+
+    def __init__(self):
+        self.by_flag = self.by_overrides = None
+
+    def _check(self, text: str) -> None:
+        try:
+            parse(text)
+            if None not in (self.by_flag, self.by_overrides) and self.by_flag != self.by_overrides:
+                raise UserError("--prune-layers and prune_layers of --model-overrides differ; give one of them")
+        except UserError as error:
+            raise SystemExit(error.code) from None  # argparse would print its usage for a ValueError
+
+    def flag(self, text: str) -> str:
+        self.by_flag = text
+        self._check(text)
+        return text
+
+    def overrides(self, text: str) -> str:
+        with contextlib.suppress(ValueError, SyntaxError, AttributeError):  # not a dict; fairseq tells
+            plan = ast.literal_eval(text).get("prune_layers")
+            if isinstance(plan, str):
+                self.by_overrides = plan
+                self._check(plan)
+        return text
 
 
 @contextlib.contextmanager
@@ -77,8 +106,12 @@ class PrunableTask:
 
     @classmethod
     def add_args(cls, parser):
+        given = _Given()
         # fairseq leaves out the dataclass's own --prune-layers where the parser has one.
-        parser.add_argument("--prune-layers", metavar="SPEC", type=_checked_spec, help=_HELP)
+        parser.add_argument("--prune-layers", metavar="SPEC", type=given.flag, help=_HELP)
+        for action in parser._actions:
+            if action.dest == "model_overrides":
+                action.type = given.overrides
         super().add_args(parser)
 
     @classmethod
@@ -88,6 +121,9 @@ class PrunableTask:
         with _one_line(unless=from_checkpoint):
             if cfg.prune_layers is not None:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
+            check_data(cfg.data)
+            if run is not None and not from_checkpoint:
+                check_named_files(run)
             model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
             if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
                 check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
@@ -117,6 +153,8 @@ class PrunableTask:
                 prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
             if prune_layers is None:
                 model = build(cfg)
+                if not from_checkpoint:
+                    tell_misfits(model)
             else:
                 if from_checkpoint:
                     cfg = copy_config(cfg)
@@ -126,6 +164,8 @@ class PrunableTask:
                     spec, importance = starting_spec(run, spec)
                 model = build_pruned(build, cfg, spec, importance)
             if not from_checkpoint:
+                if run is not None:
+                    check_best_metric(run, self, model)
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
         return model
@@ -169,7 +209,10 @@ def load_checkpoints_as_prunable() -> None:
 
     @functools.wraps(load)
     def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
-        state = load(path, arg_overrides, *args, **kwargs)
+        try:
+            state = load(path, arg_overrides, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise unreadable(path, error) from error
         importance = learned_importance(state.get("model") or {})
         if importance:  # models are built before they see their weights
             with open_dict(state["cfg"]):

@@ -34,6 +34,8 @@ class RougeValidation:
     name, so that ``--best-checkpoint-metric rougeL --maximize-best-checkpoint-metric`` keeps the best.
     """
 
+    metric_settings = dict.fromkeys(("rouge1", "rouge2", "rougeL"), "eval_rouge")
+
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
         if self.cfg.eval_rouge:

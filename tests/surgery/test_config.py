@@ -58,6 +58,9 @@ def test_only_stacks_that_there_are():
     "cfg, words",
     [
         (Namespace(hidden_size=5), "needs a Transformer"),
+        (Namespace(arch="lstm", decoder_layers=1, decoder_hidden_size=5), "lstm isn't a Transformer"),
+        (Namespace(arch="lightconv", encoder_layers=6, encoder_conv_type="dynamic"), "lightconv isn't a Transformer"),
+        (Namespace(_name="fconv_lm", decoder_layers="[(64, 3)] * 2"), "fconv_lm isn't a Transformer"),
         (
             Namespace(decoder_layers=6, decoder_layers_to_keep="0,2"),
             "--decoder-layers-to-keep and --prune-layers exclude",

@@ -4,6 +4,7 @@ import pytest
 
 from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_depths, state_structure
+from fairseq_layerdrop.surgery.state import is_transformer
 
 
 def state(*keys):
@@ -89,6 +90,18 @@ PARTS = {
         "fc1.bias", "ffn_layernorm.bias", "fc2.bias", "w_resid", "final_layer_norm.bias",
     ],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "parts, known",
+    [
+        (("self_attn.q_proj.weight", "fc1.weight"), True),
+        (("linear1.weight", "conv.weight", "encoder_attn.q_proj.weight", "fc1.weight"), False),  # lightconv's
+        (("weight_ih", "weight_hh"), False),  # lstm's
+    ],
+)
+def test_what_a_transformer_is(parts, known):
+    assert is_transformer(state(*(f"decoder.layers.0.{part}" for part in parts))) is known
 
 
 class TestSubLayers:

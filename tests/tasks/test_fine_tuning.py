@@ -208,6 +208,13 @@ class TestRestart:
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("plan", [(), ("--prune-layers", HALF)])
+    def test_checkpoint_of_another_width(self, translation_data, checkpoint, tmp_path, plan):
+        flags = ("--encoder-embed-dim", "32", "--decoder-embed-dim", "32", "--finetune-from-model", checkpoint)
+        done = train_translation(translation_data, tmp_path, 1, *flags, *plan, check=False)
+        ends_in_one_line(done, "embeddings are 32 wide here, 64 in the checkpoint")
+        assert "pruned layers" not in said(done)
+
     def test_restore_file_without_resets(self, translation_data, checkpoint, tmp_path):
         flags = ("--prune-layers", HALF, "--restore-file", checkpoint)
         done = train_translation(translation_data, tmp_path, 9, *flags, check=False)

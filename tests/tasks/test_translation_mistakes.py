@@ -13,7 +13,6 @@ from tests.commands import (
     ends_in_one_line,
     generate,
     run,
-    said,
     train_translation,
 )
 
@@ -55,6 +54,19 @@ class TestWrongSpec:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["fairseq-generate", "fairseq-validate"])
+def test_two_plans(translation_data, checkpoint, command):
+    def done(flag, override):
+        overrides = f"{{'prune_layers': '{override}'}}"
+        return run(
+            command, translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION, *EVALUATE, "--gen-subset", "valid",
+            "--prune-layers", flag, "--model-overrides", overrides, check=False,
+        )  # fmt: skip
+
+    ends_in_one_line(done("keep:1@top", "keep:2@top"), "--prune-layers and prune_layers of --model-overrides differ")
+    assert done("keep:1@top", "keep:1@top").returncode == 0
+
+
 def test_layerdrop_rate_outside_of_0_to_1(translation_data, tmp_path):
     done = train_translation(translation_data, tmp_path, 2, "--encoder-layerdrop", "1.5", check=False)
     ends_in_one_line(done, "--encoder-layerdrop must be in [0, 1], not 1.5")
@@ -76,14 +88,20 @@ class TestBadCheckpoint:
         part.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
         assert generate(translation_data, part, *LAYERDROP_TRANSLATION, check=False).returncode
 
-    @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-    def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save):
+    @pytest.mark.parametrize(
+        "save, words",
+        [
+            (torch.save, f"holds more than data, {os.name}.mkdir"),
+            (lambda value, path: path.write_bytes(pickle.dumps(value)), "is damaged or not a checkpoint"),
+        ],
+    )
+    def test_hostile_is_never_run(self, translation_data, checkpoint, tmp_path, save, words):
         hostile, payload = tmp_path / "hostile.pt", tmp_path / "payload"
         save({**torch.load(checkpoint), "extra_state": Payload(payload)}, hostile)
         done = generate(translation_data, hostile, *LAYERDROP_TRANSLATION, check=False)
-        assert done.returncode and "Weights only load failed" in said(done)
+        ends_in_one_line(done, f"{hostile} {words}")
         done = train_translation(translation_data, tmp_path / "save", 2, "--finetune-from-model", hostile, check=False)
-        ends_in_one_line(done, str(hostile))
+        ends_in_one_line(done, f"{hostile} {words}")
         assert not payload.exists()
 
     def test_hostile_would_run_otherwise(self, translation_data, checkpoint, tmp_path):
