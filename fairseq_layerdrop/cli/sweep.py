@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 import torch
+from fairseq.tasks import TASK_REGISTRY
 from tqdm import tqdm
 
 from ..evaluation import TEXT_METRICS
@@ -38,7 +39,7 @@ from ..reports.sweep_pictures import draw_all
 from ..selection.generation import SETTINGS
 from ..selection.point import Measured, measure_point
 from ..surgery import details_of, fingerprint, load_checkpoint, structure_of
-from ..tasks import our_task
+from ..tasks import LayerDropSentencePredictionTask, our_task
 from ..version import __version__
 from .data_flags import (
     add_data_arguments,
@@ -124,7 +125,8 @@ class _Model:
             return _TRANSLATE
         if "decoder" in self.depths:
             return "model language"
-        return _CLASSIFY if self.task == "layerdrop_sentence_prediction" else "fill in masks"
+        classifies = issubclass(TASK_REGISTRY[self.task], LayerDropSentencePredictionTask)
+        return _CLASSIFY if classifies else "fill in masks"
 
 
 def _model(name: str, path: str) -> _Model:

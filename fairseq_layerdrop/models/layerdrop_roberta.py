@@ -16,8 +16,8 @@ from fairseq.models.roberta.model import (
 
 from ..modules import LayerDropModuleList
 from ..plan import UserError
-from .settings import EncoderDropSettings, with_settings
-from .stack import check_settings, make_droppable, remove_fast_path
+from .settings import EncoderDropSettings
+from .stack import LayerDropModel
 
 # Settings of fairseq's AdaPruning, with what turns each off. It walks over the layers outside of any pass.
 _ADAPRUNING = {
@@ -29,27 +29,26 @@ _ADAPRUNING = {
 
 
 @register_model("layerdrop_roberta")
-class LayerDropRobertaModel(RobertaModel):
+class LayerDropRobertaModel(LayerDropModel, RobertaModel):
     """fairseq's :class:`~fairseq.models.roberta.RobertaModel` with LayerDrop.
 
     ``from_pretrained(..., prune_layers=SPEC)`` loads it pruned, with its classification heads.
     """
 
+    drop_settings = EncoderDropSettings
+
     @classmethod
     def add_args(cls, parser):
         super().add_args(parser)
         # A flag that isn't given must leave no trace: an architecture may set it.
-        gen_parser_from_dataclass(parser, EncoderDropSettings(), delete_default=True)
+        gen_parser_from_dataclass(parser, cls.drop_settings(), delete_default=True)
 
     @classmethod
     def build_model(cls, args, task):
-        check_settings(args)
         model = super().build_model(args, task)
-        stack = model.encoder.sentence_encoder
-        remove_fast_path(stack)
-        make_droppable(model, args, task)
+        layers = model.encoder.sentence_encoder.layers
         for setting, off in _ADAPRUNING.items():
-            if isinstance(stack.layers, LayerDropModuleList) and getattr(args, setting, None) not in (None, off):
+            if isinstance(layers, LayerDropModuleList) and getattr(args, setting, None) not in (None, off):
                 raise UserError(
                     f"--{setting.replace('_', '-')} and LayerDrop exclude each other; leave one of them out"
                 )
@@ -78,4 +77,4 @@ for _name, _architecture in {
     "layerdrop_roberta_large_48": _large_48,  # their Table 4: 48 layers, trained with LayerDrop 0.5
     "layerdrop_roberta_prenorm": roberta_prenorm_architecture,
 }.items():
-    register_model_architecture("layerdrop_roberta", _name)(with_settings(_architecture, EncoderDropSettings))
+    register_model_architecture("layerdrop_roberta", _name)(_architecture)

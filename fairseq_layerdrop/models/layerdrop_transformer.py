@@ -8,7 +8,6 @@ import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import (
-    TransformerConfig,
     TransformerEncoderBase,
     TransformerModel,
     base_architecture,
@@ -19,14 +18,15 @@ from fairseq.models.transformer import (
     transformer_wmt_en_de_big_t2t,
 )
 
-from ..modules import shared_rows
-from .settings import BothDropSettings, with_settings
-from .stack import check_settings, make_droppable, remove_fast_path
+from ..modules import ScriptedAsFairseq, shared_rows
+from .settings import BothDropSettings
+from .stack import LayerDropModel
 
 
-class BeamEncoder(TransformerEncoderBase):
+class BeamEncoder(ScriptedAsFairseq, TransformerEncoderBase):
     """fairseq's encoder, whose states aren't copied while the beams of each sentence only change places."""
 
+    scripted_as = TransformerEncoderBase
     beam_size = 1
 
     def reorder_encoder_out(self, encoder_out, new_order):
@@ -40,29 +40,26 @@ class BeamEncoder(TransformerEncoderBase):
 
 
 @register_model("layerdrop_transformer")
-class LayerDropTransformerModel(TransformerModel):
+class LayerDropTransformerModel(LayerDropModel, TransformerModel):
     """fairseq's :class:`~fairseq.models.transformer.TransformerModel` with LayerDrop in both stacks.
 
     ``from_pretrained(..., prune_layers=SPEC)`` loads it pruned.
     """
 
+    drop_settings = BothDropSettings
+
     @classmethod
     def add_args(cls, parser):
         super().add_args(parser)
         # A flag that isn't given must leave no trace: an architecture may set it.
-        gen_parser_from_dataclass(parser, BothDropSettings(), delete_default=True)
-
-    @classmethod
-    def build_model(cls, args, task):
-        check_settings(args)
-        model = super().build_model(args, task)
-        remove_fast_path(model.encoder)
-        make_droppable(model, args, task)
-        return model
+        gen_parser_from_dataclass(parser, cls.drop_settings(), delete_default=True)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):
-        return BeamEncoder(TransformerConfig.from_namespace(args), src_dict, embed_tokens)
+        encoder = super().build_encoder(args, src_dict, embed_tokens)
+        if type(encoder) is TransformerEncoderBase:  # built as that, since parts keep the name of the class they are of
+            encoder.__class__ = BeamEncoder
+        return encoder
 
     def set_beam_size(self, beam_size: int) -> None:
         """Take the number of beams of each sentence, as fairseq's sequence generator gives it to models that ask."""
@@ -85,4 +82,4 @@ for _name, _architecture in {
     "layerdrop_transformer_wmt_en_de_big_12_6": _wmt_en_de_big_12_6,
     "layerdrop_transformer_wmt_en_de_big_t2t": transformer_wmt_en_de_big_t2t,  # pre-norm; ELI5 (Fan et al. 2019)
 }.items():
-    register_model_architecture("layerdrop_transformer", _name)(with_settings(_architecture, BothDropSettings))
+    register_model_architecture("layerdrop_transformer", _name)(_architecture)

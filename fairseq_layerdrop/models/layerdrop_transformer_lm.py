@@ -16,7 +16,7 @@ from fairseq.models.transformer_lm import (
 from fairseq.utils import safe_getattr
 
 from .settings import DecoderDropSettings
-from .stack import check_settings, make_droppable
+from .stack import LayerDropModel
 
 
 @dataclass
@@ -25,18 +25,13 @@ class LayerDropTransformerLanguageModelConfig(TransformerLanguageModelConfig, De
 
 
 @register_model("layerdrop_transformer_lm", dataclass=LayerDropTransformerLanguageModelConfig)
-class LayerDropTransformerLanguageModel(TransformerLanguageModel):
+class LayerDropTransformerLanguageModel(LayerDropModel, TransformerLanguageModel):
     """fairseq's :class:`~fairseq.models.transformer_lm.TransformerLanguageModel` with LayerDrop.
 
     ``from_pretrained(..., prune_layers=SPEC)`` loads it pruned.
     """
 
-    @classmethod
-    def build_model(cls, args, task):
-        check_settings(args)
-        model = super().build_model(args, task)
-        make_droppable(model, args, task)
-        return model
+    drop_settings = DecoderDropSettings
 
 
 @register_model_architecture("layerdrop_transformer_lm", "layerdrop_transformer_lm_tiny")

@@ -1,12 +1,13 @@
 """What our models can be told beyond fairseq's own settings, and what follows from it."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from omegaconf import II, OmegaConf
+from omegaconf import II, OmegaConf, open_dict
 
 from ..modules import DEPTH_SCHEDULES, TIME_SCHEDULES, DropRates, depth_factors, time_factor
 from ..plan import UserError
@@ -139,28 +140,17 @@ class BothDropSettings(EncoderDropSettings, DecoderDropSettings):
 
 
 def complete_settings(args, settings: type[DropSettings]) -> None:
-    """Give *args*, in place, those of our *settings* that it lacks, as those of older and stock checkpoints do."""
-    for item in fields(settings):
-        refers = str(item.default).startswith("${")  # to another part of a run's configuration
-        if (
-            getattr(args, item.name, None) is None
-            and item.name != "_name"
-            and (OmegaConf.is_config(args) or not refers)
-        ):
-            setattr(args, item.name, item.default)
+    """Give *args*, in place, those of our *settings* that it lacks.
 
-
-def with_settings(architecture, settings: type[DropSettings]):
-    """fairseq's *architecture*, a function that completes a model's settings, with those of our *settings*.
-
-    They also let the model of a hydra configuration know the run's seed, as that of a command line does.
+    Checkpoints of older versions and of stock models lack them, and so does an architecture of the user's that calls
+    fairseq's own. In a hydra configuration they also let the model know the run's seed, as a command line does.
     """
-
-    def completed(args):
-        complete_settings(args, settings)
-        architecture(args)
-
-    return completed
+    in_run = OmegaConf.is_config(args)
+    with open_dict(args) if in_run else contextlib.nullcontext():
+        for item in fields(settings):
+            refers = str(item.default).startswith("${")  # to another part of a run's configuration
+            if getattr(args, item.name, None) is None and item.name != "_name" and (in_run or not refers):
+                setattr(args, item.name, item.default)
 
 
 def _listed(text: str, flag: str, depth: int) -> tuple[float, ...]:

@@ -6,12 +6,41 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..modules import LayerDropModuleList, LayerImportance, StepAttention, StepLayer
+from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
 from ..plan import STACKS, UserError, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
-from .settings import drop_rates, drop_schedule
+from .settings import DropSettings, complete_settings, drop_rates, drop_schedule
 from .share import share_layers
 from .training import refuse_sharding
+
+
+class LayerDropModel(ScriptedAsFairseq):
+    """Mixed into a Transformer of fairseq's, before it among the bases: it is built as our settings describe it.
+
+    Attributes:
+        drop_settings: those of our settings that it has.
+    """
+
+    drop_settings: type[DropSettings]
+
+    @classmethod
+    def complete_settings(cls, args) -> None:
+        """Give *args*, in place, what an architecture doesn't, for instance one of the user's that knows fairseq's own
+        settings alone."""
+        complete_settings(args, cls.drop_settings)
+
+    @classmethod
+    def build_model(cls, args, task):
+        """Build the model.
+
+        Raises:
+            UserError: a setting is wrong, or settings exclude each other.
+        """
+        cls.complete_settings(args)
+        check_settings(args)
+        model = super().build_model(args, task)
+        make_droppable(model, args, task)
+        return model
 
 
 def run_seed(args) -> int:
@@ -33,6 +62,8 @@ def make_droppable(model, args, task) -> None:
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
     """
+    for stack in stacks_of(model).values():
+        remove_fast_path(stack)
     structure = None
     if getattr(args, SUBLAYERS_SETTING, None) is not None:
         structure = model_structure(args)
@@ -46,7 +77,7 @@ def make_droppable(model, args, task) -> None:
             raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
         stack.register_load_state_dict_pre_hook(partial(_fit_state, name, chunks))
     if hasattr(model, "decoder"):
-        take_over_attentions(model.decoder)
+        StepDecoder.take_over(model.decoder)
 
 
 def _fit_state(name, chunks, stack, state_dict, prefix, *_) -> None:
@@ -75,16 +106,6 @@ def _fit_state(name, chunks, stack, state_dict, prefix, *_) -> None:
                         f"have different ones; leave out --{name}-share-layers, or train from scratch"
                     )
         first += size
-
-
-def take_over_attentions(decoder) -> None:
-    """Let *decoder* decode step by step as :class:`~fairseq_layerdrop.modules.StepLayer` does."""
-    if not getattr(decoder, "cross_self_attention", False):
-        for number in range(len(decoder.layers)):
-            StepLayer.take_over(decoder.layers[number])
-            StepAttention.take_over(getattr(decoder.layers[number], "self_attn", None), looks_back=True)
-        for module in decoder.modules():
-            StepAttention.take_over(module)
 
 
 def check_settings(args) -> None:
@@ -138,14 +159,14 @@ def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:
     )
 
 
-def remove_fast_path(encoder) -> None:
-    """Take the inference fast path of fairseq 0.12.2 (Python 3.10) out of *encoder*; it fails with torch >= 2.0.
+def remove_fast_path(stack) -> None:
+    """Take the inference fast path of fairseq 0.12.2 (Python 3.10) out of *stack*; it fails with torch >= 2.0.
 
     The path needs second copies of a layer's weights, which are parameters of their own and are filled when a state
     dict is loaded. fairseq's main branch has neither path nor copies, and without them checkpoints go both ways.
     """
-    for i in range(len(encoder.layers)):
-        layer = encoder.layers[i]
+    for i in range(len(stack.layers)):
+        layer = stack.layers[i]
         if hasattr(layer, "can_use_fastpath"):
             for name, _ in list(layer.named_parameters(recurse=False)):
                 delattr(layer, name)

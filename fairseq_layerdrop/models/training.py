@@ -1,10 +1,15 @@
 """What is refused when a training begins, before anything is built; checkpoints that were trained so still load."""
 
+import logging
 from dataclasses import fields
 
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
+
 from ..plan import STACKS, UserError
-from ..surgery import DROPS, SUBLAYERS_SETTING
+from ..surgery import DROPS, SUBLAYERS_SETTING, architecture_of
 from .settings import DropSettings
+
+logger = logging.getLogger(__name__)
 
 _RATES = (*DROPS, *(f"{kind}_rates" for kind in DROPS), "layerdrop_target_depth", "layerdrop_learned")
 
@@ -53,8 +58,25 @@ def _check_schedules(args) -> None:
         raise UserError("--layerdrop-gamma is for --layerdrop-time-schedule progressive; leave it out, or give that")
 
 
+def _tell_of_ours(args) -> None:
+    """Warn where LayerDrop is asked for and fairseq's own is what the architecture trains with.
+
+    It isn't refused: a stock model's training can so go on, and stock LayerDrop be compared with ours.
+    """
+    name = architecture_of(args)
+    flags = [f"--{stack}-layerdrop" for stack in STACKS if getattr(args, f"{stack}_layerdrop", None)]
+    if not flags or hasattr(ARCH_MODEL_REGISTRY.get(name), "drop_settings"):
+        return
+    ours = [f"layerdrop_{known}" for known in (name, ARCH_MODEL_NAME_REGISTRY.get(name))]
+    ours = [known for known in ours if known in ARCH_MODEL_REGISTRY]
+    logger.warning(
+        f"{' and '.join(flags)} of --arch {name} is fairseq's own LayerDrop, not this package's, which is the same on "
+        f"every process and after a restart; {f'give --arch {ours[0]} for that' if ours else 'there is none for it'}"
+    )
+
+
 def check_training(args, distribution, pruned: bool = False) -> None:
-    """Refuse a training whose settings don't go together.
+    """Refuse a training whose settings don't go together, and warn of one that isn't what it seems.
 
     Args:
         args: settings of its model, one of ours or of fairseq's; they may lack what the architecture gives.
@@ -75,3 +97,4 @@ def check_training(args, distribution, pruned: bool = False) -> None:
             "--checkpoint-activations and layers that share their weights train on several processes with legacy_ddp "
             "only; give --ddp-backend legacy_ddp"
         )
+    _tell_of_ours(args)

@@ -5,7 +5,8 @@ from .draw import draw_skips
 from .importance import LayerImportance, keep_rates
 from .layer_drop import DropRates, LayerDropModuleList
 from .schedules import DEPTH_SCHEDULES, TIME_SCHEDULES, depth_factors, time_factor
-from .step_layer import StepLayer
+from .scripting import ScriptedAsFairseq
+from .step_layer import StepDecoder, StepLayer
 from .sub_layers import remove_heads, remove_sublayers, rows_of_heads, sub_layers_of, without
 from .zero_grad import identity_with_zero_grad
 
@@ -15,7 +16,9 @@ __all__ = [
     "DropRates",
     "LayerDropModuleList",
     "LayerImportance",
+    "ScriptedAsFairseq",
     "StepAttention",
+    "StepDecoder",
     "StepLayer",
     "depth_factors",
     "draw_skips",

@@ -16,6 +16,10 @@ from fairseq.modules import MultiheadAttention
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from .hooks import is_watched
+from .scripting import ScriptedAsFairseq
+from .sub_layers import whole
+
 _KEY = "step_cache"
 _ROOM = 8
 
@@ -111,12 +115,12 @@ def shared_rows(states: torch.Tensor, beam: int) -> bool:
     return bool((channel == channel[:, :, :1]).all())
 
 
-class StepAttention(MultiheadAttention):
+class StepAttention(ScriptedAsFairseq, MultiheadAttention):
     """fairseq's :class:`~fairseq.modules.MultiheadAttention`, with a faster step of incremental decoding.
 
     Everything else is computed as it is there but for a decoder's training on a GPU, and so are steps of which this
     knows nothing: with gradients, while dropout is on, with a mask, with more than one query position, with biases of
-    keys. Results equal fairseq's within rounding.
+    keys, with hooks on its parts or others than linear projections. Results equal fairseq's within rounding.
 
     Attributes:
         step_beam: number of rows that may look at the same sentence.
@@ -126,6 +130,7 @@ class StepAttention(MultiheadAttention):
             with it, and without it fairseq's results aren't met bit by bit.)
     """
 
+    scripted_as = MultiheadAttention
     step_beam = 1
     looks_back = False
     causal_on = ("cuda",)
@@ -146,7 +151,15 @@ class StepAttention(MultiheadAttention):
 
     @property
     def _is_plain(self) -> bool:
-        return self.bias_k is None and not self.add_zero_attn and not self.use_xformers and not self.onnx_trace
+        projections = [whole(part) for part in (self.q_proj, self.k_proj, self.v_proj, self.out_proj)]
+        return (
+            self.bias_k is None
+            and not self.add_zero_attn
+            and not self.use_xformers
+            and not self.onnx_trace
+            and all(type(projection) is nn.Linear for projection in projections)  # quantized ones aren't
+            and not is_watched(*projections, self.dropout_module)
+        )
 
     def knows_step(self, query, incremental_state) -> bool:
         """Whether a step for *query*, 1 x B x C, can be computed here: not while training, nor after fairseq's own."""
@@ -198,7 +211,6 @@ class StepAttention(MultiheadAttention):
             and incremental_state is None
             and self.self_attention
             and self._is_plain
-            and not self.q_proj._forward_pre_hooks  # fairseq's quantization noise changes weights when called
         )
 
     def _look_back(self, query):

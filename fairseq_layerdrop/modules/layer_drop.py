@@ -165,6 +165,7 @@ class LayerDropModuleList(nn.ModuleList):
         self.update = 0
         self.micro_batch = 0
 
+    @torch.jit.unused  # a script of the layers drops nothing
     @property
     def rates_in_force(self) -> DropRates:
         """The rates after the updates done so far; where they are learned, those of whole layers are only the mean."""

@@ -1,20 +1,25 @@
-"""fairseq's decoder layer with a shorter way through a step of incremental decoding."""
+"""fairseq's decoder and decoder layer with a shorter way through a step of incremental decoding."""
 
+from fairseq.models.transformer import TransformerDecoder, TransformerDecoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
 from torch import nn
 
 from .attention import StepAttention
+from .hooks import is_watched
+from .scripting import ScriptedAsFairseq
 from .sub_layers import uncheckpoint
 
 
-class StepLayer(TransformerDecoderLayerBase):
+class StepLayer(ScriptedAsFairseq, TransformerDecoderLayerBase):
     """fairseq's decoder layer, in which a step of incremental decoding goes straight from product to product.
 
     The products of a step are small, so that what happens between them counts. Everything else is computed as it is
     there, and so are layers of which this knows nothing: without an attention, with fairseq's NormFormer options, or
-    with hooks on their attentions.
+    with hooks on what isn't called here, attentions and dropout.
     """
+
+    scripted_as = TransformerDecoderLayerBase
 
     @classmethod
     def take_over(cls, layer: nn.Module) -> None:
@@ -39,7 +44,7 @@ class StepLayer(TransformerDecoderLayerBase):
             and not self.dropout_module.apply_during_inference
             and not self.activation_dropout_module.apply_during_inference
             and all(type(attention) is StepAttention for attention in attentions)
-            and not any(attention._forward_hooks or attention._forward_pre_hooks for attention in attentions)
+            and not is_watched(*attentions, self.dropout_module, self.activation_dropout_module)
             and all(attention.knows_step(x, incremental_state) for attention in attentions)
         )
 
@@ -84,3 +89,22 @@ class StepLayer(TransformerDecoderLayerBase):
         norm = self.final_layer_norm
         y = self.fc2(self.activation_fn(self.fc1(norm(x) if before else x)))
         return x + y if before else norm(x + y), attn, None
+
+
+class StepDecoder(ScriptedAsFairseq, TransformerDecoderBase):
+    """fairseq's decoder, whose layers are :class:`StepLayer` and their attentions :class:`StepAttention`."""
+
+    scripted_as = TransformerDecoderBase
+
+    @classmethod
+    def take_over(cls, decoder: nn.Module) -> None:
+        """Let one of fairseq's decoders be this, in place, and one of another class, as far as it can, do as this."""
+        if getattr(decoder, "cross_self_attention", False):
+            return
+        if type(decoder) in (TransformerDecoder, TransformerDecoderBase):
+            decoder.__class__ = cls
+        for number in range(len(decoder.layers)):
+            StepLayer.take_over(decoder.layers[number])
+            StepAttention.take_over(getattr(decoder.layers[number], "self_attn", None), looks_back=True)
+        for module in decoder.modules():
+            StepAttention.take_over(module)

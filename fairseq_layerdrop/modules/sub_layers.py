@@ -21,22 +21,42 @@ _MODULES = {
 }
 ATTENTIONS = ("self_attn", "encoder_attn")
 
+_State = dict[str, dict[str, torch.Tensor | None]] | None
+
 
 class Zero(nn.Module):
     """In place of a module whose output is added to a residual: returns a zero scalar."""
 
-    def forward(self, x, *args, **kwargs):
+    def forward(self, x):
         return x.new_zeros(())
 
 
 class ZeroAttention(Zero):
-    """In place of fairseq's MultiheadAttention: attends to nothing and keeps no incremental state."""
+    """In place of fairseq's MultiheadAttention: attends to nothing and keeps no incremental state.
 
-    def forward(self, query, *args, **kwargs):
-        return super().forward(query), None
+    TorchScript wants each argument by name and type, and methods that are never called.
+    """
 
-    def _get_input_buffer(self, incremental_state):
+    def forward(
+        self,
+        query,
+        key: torch.Tensor | None = None,
+        value: torch.Tensor | None = None,
+        key_padding_mask: torch.Tensor | None = None,
+        incremental_state: _State = None,
+        need_weights: bool = True,
+        static_kv: bool = False,
+        attn_mask: torch.Tensor | None = None,
+        before_softmax: bool = False,
+        need_head_weights: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return query.new_zeros(()), None
+
+    def _get_input_buffer(self, incremental_state: _State) -> dict[str, torch.Tensor | None]:
         return {}
+
+    def _set_input_buffer(self, incremental_state: _State, buffer: dict[str, torch.Tensor | None]):
+        return incremental_state
 
 
 # What stands where something is still called; everything else is optional in fairseq's layers and becomes None.
@@ -110,7 +130,12 @@ class _Columns(nn.Module):
         return linear(x, self.module.weight[:, self.columns], self.module.bias)
 
 
-def _view(module: nn.Module) -> nn.Module:
+def whole(module: nn.Module) -> nn.Module:
+    """The module of which *module* computes some rows or columns; itself, if it is none of these."""
+    return module.module if type(module) in (_Rows, _Columns) else module
+
+
+def view_of(module: nn.Module) -> nn.Module:
     """Another module with the same parts and parameters, whose parts can be replaced without changing *module*."""
     view = copy.copy(module)
     view._modules, view._parameters = dict(module._modules), dict(module._parameters)
@@ -173,7 +198,7 @@ def remove_heads(attention: nn.Module, heads: Sequence[int]) -> None:
 def _with_heads(attention: nn.Module, heads: Sequence[int]) -> nn.Module:
     """What *attention* is with some of its *heads* alone, computed with its own parameters."""
     _check_heads(attention, heads)
-    view = _view(attention)
+    view = view_of(attention)
     _shrink(view, heads, _Rows, _Columns)
     return view
 
@@ -201,7 +226,7 @@ def without(layer: nn.Module, sub_layers: Iterable[str] = (), heads: Mapping[str
         sub_layers: names of the sub-layers to leave out.
         heads: for ``self_attn`` or ``encoder_attn`` the numbers of the heads to leave out; not all of them.
     """
-    view = _view(layer)
+    view = view_of(layer)
     offload = uncheckpoint(view)
     for name, dropped in (heads or {}).items():
         attention, dropped = getattr(layer, name), set(dropped)

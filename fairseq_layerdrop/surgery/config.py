@@ -4,7 +4,7 @@ import copy
 from argparse import Namespace
 from collections.abc import Mapping
 
-from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
 from ..plan import (
@@ -52,7 +52,7 @@ def architecture_of(cfg) -> str | None:
 
 
 def complete_architecture(cfg) -> None:
-    """Fill in what the architecture leaves to defaults, in place, as fairseq does when it builds the model."""
+    """Fill in what the architecture leaves to defaults, in place, as is done when the model is built."""
     name = architecture_of(cfg)
     if name in ARCH_CONFIG_REGISTRY and name not in MODEL_DATACLASS_REGISTRY:
         if OmegaConf.is_config(cfg):
@@ -60,6 +60,8 @@ def complete_architecture(cfg) -> None:
                 ARCH_CONFIG_REGISTRY[name](cfg)
         else:
             ARCH_CONFIG_REGISTRY[name](cfg)
+        if hasattr(ARCH_MODEL_REGISTRY[name], "complete_settings"):  # a model of ours
+            ARCH_MODEL_REGISTRY[name].complete_settings(cfg)
 
 
 def whole_structure(cfg) -> Structure:

@@ -7,6 +7,7 @@ import pickle
 from dataclasses import field
 
 from fairseq import checkpoint_utils
+from fairseq.tasks import TASK_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
 from ..models import check_training
@@ -184,9 +185,13 @@ def prunable_version_of(stock: str, ours: str) -> None:
 
 
 def _prunable(name: str) -> str:
-    if name not in _VERSIONS.values() and name not in _VERSIONS:
-        raise UserError(f"prune_layers works with the tasks {', '.join(_VERSIONS)}, and this checkpoint's is {name}")
-    return _VERSIONS.get(name, name)
+    ours = _VERSIONS.get(name, name)
+    if not issubclass(TASK_REGISTRY.get(ours, object), PrunableTask):
+        known = ", ".join(_VERSIONS)
+        raise UserError(
+            f"prune_layers works with the tasks {known} and those derived from ours, and this checkpoint's is {name}"
+        )
+    return ours
 
 
 def our_task(checkpoint) -> str:

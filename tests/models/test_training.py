@@ -1,12 +1,13 @@
 """What is refused when a training begins."""
 
+import re
 from argparse import Namespace
 
 import pytest
 
 from fairseq_layerdrop.models import check_training
 from fairseq_layerdrop.plan import UserError
-from tests.commands import ends_in_one_line, train_lm
+from tests.commands import LAYERDROP_TRANSLATION, TRANSLATION, ends_in_one_line, run, said, train_lm
 from tests.models.test_layerdrop_models import build, settings, tiny_settings
 
 ALONE = Namespace(distributed_world_size=1, ddp_backend="pytorch_ddp")
@@ -45,3 +46,35 @@ class TestSchedules:
         done = train_lm(lm_data, tmp_path, 1, "--layerdrop-gamma", "0.01", check=False)
         ends_in_one_line(done, "--layerdrop-gamma is for --layerdrop-time-schedule progressive")
         train_lm(lm_data, tmp_path, 1, "--layerdrop-gamma", "0.01", "--layerdrop-time-schedule", "progressive")
+
+
+class TestStockLayerDrop:
+    """fairseq's own LayerDrop under our tasks is told of, and trains."""
+
+    @pytest.mark.parametrize(
+        "arch, words",
+        [
+            ("transformer_tiny", "--encoder-layerdrop of .* give --arch layerdrop_transformer_tiny for that"),
+            ("transformer_vaswani_wmt_en_de_big", "give --arch layerdrop_transformer for that"),
+            ("transformer_lm_gpt", "--decoder-layerdrop of .* give --arch layerdrop_transformer_lm for that"),
+            ("roberta_large", "give --arch layerdrop_roberta_large for that"),
+            ("bart_base", "--encoder-layerdrop and --decoder-layerdrop of .* there is none for it"),
+        ],
+    )
+    def test_warns(self, arch, words, caplog):
+        stacks = {"transformer_lm_gpt": ("decoder",), "bart_base": ("encoder", "decoder")}.get(arch, ("encoder",))
+        rates = {f"{stack}_layerdrop": 0.2 for stack in stacks}
+        check_training(Namespace(_name=arch, **rates), ALONE)
+        assert re.search(f"{words}$", caplog.messages[-1]) and len(caplog.messages) == 1
+
+    @pytest.mark.parametrize("arch, rate", [("transformer", 0), ("layerdrop_transformer", 0.2)])
+    def test_needs_no_warning(self, arch, rate, caplog):
+        check_training(Namespace(_name=arch, decoder_layerdrop=rate), ALONE)
+        assert not caplog.messages
+
+    def test_command(self, translation_data, tmp_path):
+        done = run(
+            "fairseq-train", translation_data, *LAYERDROP_TRANSLATION, "--arch", "transformer_tiny", *TRANSLATION,
+            "--decoder-layerdrop", "0.2", "--max-update", "1", "--save-dir", tmp_path,
+        )  # fmt: skip
+        assert said(done).count("give --arch layerdrop_transformer_tiny for that") == 1

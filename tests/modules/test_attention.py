@@ -84,6 +84,46 @@ def test_attention_to_the_encoder(beam, padding, weights):
         mask = None if mask is None else mask[order]
 
 
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class Doubling(torch.nn.Linear):
+    """Stands for a quantized projection: it computes more than its weights tell."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def double(both, part, how):
+    """Let the projection *part* of each attention double what it computes."""
+    for attention in both:
+        if how == "hook":
+            getattr(attention, part).register_forward_hook(lambda module, given, out: out * 2)
+        else:
+            getattr(attention, part).__class__ = Doubling
+
+
+@pytest.mark.parametrize("how", ["hook", "class"])
+@pytest.mark.parametrize("part", PROJECTIONS)
+@pytest.mark.parametrize("kind", ["self_attention", "encoder_decoder_attention"])
+@torch.no_grad()
+def test_projections_that_do_more(kind, part, how):
+    """Hooks, and modules that aren't linear: fairseq's own code calls them."""
+    both, states = attentions(kind), ({}, {})
+    both[1].set_beam_size(BEAM)
+    double(both, part, how)
+    encoded = torch.randn(SOURCE, BATCH, WIDTH).repeat_interleave(BEAM, 1)
+    static = kind == "encoder_decoder_attention"
+    for _ in range(3):
+        x = torch.randn(1, BATCH * BEAM, WIDTH)
+        key = encoded if static else x
+        outs = [
+            attention(x, key, key, None, state, need_weights=False, static_kv=static)[0]
+            for attention, state in zip(both, states)
+        ]
+        assert torch.equal(*outs)
+
+
 @hypothesis.given(data=st.data())
 @torch.no_grad()
 def test_any_order(data):
@@ -183,6 +223,13 @@ class TestLookingBack:
         for given in ({"key_padding_mask": torch.zeros(BATCH, 6, dtype=torch.bool)}, {"need_head_weights": True}):
             stock, ours = self.outs(both, **given)
             torch.testing.assert_close(ours, stock)
+
+    @pytest.mark.parametrize("how", ["hook", "class"])
+    @pytest.mark.parametrize("part", PROJECTIONS)
+    def test_projections_that_do_more(self, both, part, how):
+        """fairseq doesn't call them here: it takes their weights."""
+        double(both, part, how)
+        assert torch.equal(*self.outs(both))
 
     def test_drops_what_fairseq_drops(self, both):
         """With all attention dropped, the output's bias is left; none is in evaluation."""

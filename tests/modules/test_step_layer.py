@@ -6,6 +6,7 @@ import pytest
 import torch
 from fairseq.models.transformer import TransformerConfig
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
+from torch.nn.modules.module import register_module_forward_hook
 
 from fairseq_layerdrop.modules import StepAttention, StepLayer, remove_sublayers
 from tests.modules.test_attention import BATCH, BEAM, SOURCE, WIDTH, orders
@@ -103,16 +104,63 @@ def test_without_feed_forward():
     assert len(steps) == 6
 
 
-@pytest.mark.parametrize("name", ["self_attn", "encoder_attn", "fc1", "fc2", "final_layer_norm"])
-@torch.no_grad()
-def test_hooks_are_called(name):
-    stock, ours, _ = layers()
-    for layer in (stock, ours):
-        getattr(layer, name).register_forward_hook(
-            lambda module, inputs, out: (out[0] * 2, None) if isinstance(out, tuple) else out * 2
-        )
-    for (expected, _), (found, _) in decode((stock, ours)):
-        torch.testing.assert_close(found, expected)
+PARTS = [name for name, _ in layers()[0].named_modules() if name]
+
+
+def doubled(out):
+    return (out[0] * 2, *out[1:]) if isinstance(out, tuple) else out * 2
+
+
+class TestWatched:
+    """What watches a part of the layer sees the calls that fairseq makes, and can change them."""
+
+    @pytest.mark.parametrize("part", PARTS)
+    @pytest.mark.parametrize("how", ["hook", "pre-hook", "forward"])
+    @torch.no_grad()
+    def test_part(self, part, how):
+        both, seen = layers()[:2], ([], [])
+        for layer, calls in zip(both, seen):
+            module = layer.get_submodule(part)
+
+            def see(given, kwargs, calls=calls):
+                calls.append([tensor.shape for tensor in (*given, *kwargs.values()) if torch.is_tensor(tensor)])
+
+            if how == "hook":
+                module.register_forward_hook(
+                    lambda _, given, kwargs, out, see=see: see(given, kwargs) or doubled(out), with_kwargs=True
+                )
+            elif how == "pre-hook":
+                module.register_forward_pre_hook(lambda _, given, kwargs, see=see: see(given, kwargs), with_kwargs=True)
+            else:
+                module.forward = lambda *given, own=module.forward, see=see, **kwargs: (
+                    see(given, kwargs) or doubled(own(*given, **kwargs))
+                )
+        for (expected, _), (found, _) in decode(both):
+            torch.testing.assert_close(found, expected)
+        assert seen[0] == seen[1] and len(seen[0]) >= (1 if part.startswith("encoder_attn.") else 6)
+
+    @torch.no_grad()
+    def test_all_modules(self):
+        """By hooks for every module that there is, as counters of operations set them."""
+        seen = []
+        both = layers()[:2]
+        names = [{module: name for name, module in layer.named_modules()} for layer in both]
+        with register_module_forward_hook(lambda module, given, out: seen.append(module)):
+            for _ in decode(both):
+                pass
+        stock, ours = ([name[module] for module in seen if module in name] for name in names)
+        assert stock == ours and set(PARTS) <= set(stock)
+
+    @torch.no_grad()
+    def test_in_the_middle(self):
+        """A hook that comes during a search; fairseq goes on from what is cached."""
+        stock, ours, steps = layers()
+        for number, ((expected, _), (found, _)) in enumerate(decode((stock, ours))):
+            torch.testing.assert_close(found, expected)
+            if number == 2:
+                for layer in (stock, ours):
+                    layer.self_attn.q_proj.register_forward_hook(lambda module, given, out: out * 2)
+        assert len(steps) == 3
 
 
 def test_other_passes_are_computed_by_fairseq():
