@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from tests.commands import (
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
-    STOCK,
     TRAIN,
     ends_in_one_line,
     generate,
@@ -50,14 +50,11 @@ class TestCheckpoint:
         full, half = load_checkpoint(checkpoint), load_checkpoint(tmp_path / "half.pt")
         assert "last_optimizer_state" in full and "last_optimizer_state" not in half
         assert (tmp_path / "half.pt").stat().st_size < 0.3 * checkpoint.stat().st_size
-        model = half["cfg"]["model"]
-        assert (model.arch, model.task, half["cfg"]["task"]["_name"]) == (
-            "transformer_tiny",
-            "translation",
-            "translation",
-        )
-        assert (model.encoder_layers, model.decoder_layers, model.decoder_layerdrop) == (6, 3, 0.5)
-        assert not [key for key in (*vars(model), *half["cfg"]["task"]) if key.startswith("prune")]
+        settings = half["args"]
+        assert (settings.arch, settings.task, settings.criterion) == ("transformer_tiny", "translation", "cross_entropy")
+        assert (settings.encoder_layers, settings.decoder_layers, settings.decoder_layerdrop) == (6, 3, 0.5)
+        assert dict(settings) == vars(settings) and half["cfg"] is None
+        assert not [key for key in settings if key.startswith("prune")]
         (entry,) = half["task_state"]["pruning_history"]
         assert [bool(layer["keep"]) for layer in entry["plan"]["decoder"]] == [True, False] * 3
         assert entry["checkpoint"] == "checkpoint_last.pt" and entry["fingerprint"].startswith("sha256:")
@@ -78,7 +75,7 @@ class TestCheckpoint:
     @NEEDS_FAIRSEQ_MAIN
     def test_generates_in_stock_fairseq_what_prune_layers_does(self, translation_data, checkpoint, tmp_path):
         export(checkpoint, tmp_path / "half.pt", *HALF)
-        stock = generate(translation_data, tmp_path / "half.pt", cwd=tmp_path, PYTHONPATH="", **STOCK)
+        stock = generate(translation_data, tmp_path / "half.pt")
         pruned = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, *HALF)
         texts = [[line.split("\t")[-1] for line in hypotheses(done) if line[0] == "H"] for done in (stock, pruned)]
         assert len(texts[0]) == 16 and texts[0] == texts[1]
@@ -118,15 +115,12 @@ class TestCheckpoint:
         small = {key: value for key, value in small.items() if key in ("encoder_layers", "share_all_embeddings")}
         state["cfg"]["model"] = {"_name": "layerdrop_transformer_tiny", **small, "encoder_layerdrop": 0.5}
         state["cfg"]["task"].update(source_lang="a", target_lang="b")
+        state["cfg"]["criterion"] = {"_name": "label_smoothed_cross_entropy", "label_smoothing": 0.2}
         torch.save(state, tmp_path / "hydra.pt")
         export(tmp_path / "hydra.pt", tmp_path / "half.pt", *HALF)
-        model = load_checkpoint(tmp_path / "half.pt")["cfg"]["model"]
-        assert (model.arch, model.decoder_layers, model.encoder_embed_dim, model.source_lang) == (
-            "transformer_tiny",
-            3,
-            64,
-            "a",
-        )
+        model = load_checkpoint(tmp_path / "half.pt")["args"]
+        told = (model.arch, model.decoder_layers, model.encoder_embed_dim, model.source_lang, model.label_smoothing)
+        assert told == ("transformer_tiny", 3, 64, "a", 0.2)
         export(checkpoint, tmp_path / "other.pt", *HALF)
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "other")))
 
@@ -135,9 +129,9 @@ class TestCheckpoint:
         """fairseq saves the full depth and the list with a pruned model's checkpoint (issue 1403)."""
         export(stock_checkpoint, tmp_path / "half.pt", *HALF)
         state = load_checkpoint(tmp_path / "half.pt")
-        state["cfg"]["model"].decoder_layers = 6
-        state["cfg"]["model"].decoder_layers_to_keep = "0,2,4"
-        torch.save(state, tmp_path / "odd.pt")
+        settings = Namespace(**state["args"])
+        settings.decoder_layers, settings.decoder_layers_to_keep = 6, "0,2,4"
+        torch.save({**state, "args": settings}, tmp_path / "odd.pt")
         export(tmp_path / "odd.pt", tmp_path / "mended.pt")
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "mended")))
 
