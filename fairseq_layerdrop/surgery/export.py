@@ -176,7 +176,7 @@ def pruned_settings(checkpoint: Mapping, plan: Plan, sharing: bool = True) -> Na
 def _with_attributes(settings: Mapping) -> OrderedDict:
     """*settings* as items and as attributes.
 
-    fairseq's older models, and tools for fairseq's checkpoints, ask for attributes. Of all types that have some, torch's
+    fairseq's older models, and tools for its checkpoints, ask for attributes. Of all types that have some, torch's
     weights-only unpickler builds this one without being told to, and not the Namespace that fairseq-train saves.
     """
     both = OrderedDict(settings)
@@ -188,7 +188,7 @@ def _saved_settings(flat: Namespace, checkpoint: Mapping) -> dict:
     """``args`` and ``cfg`` of the exported checkpoint, in plain data that torch's weights-only unpickler takes.
 
     A model with a dataclass has a ``cfg`` of dictionaries, as fairseq-train saves it. Others have all settings in
-    ``args``, as the checkpoints that fairseq published: some of fairseq's models (BART) read more than dictionaries give.
+    ``args``, as the checkpoints that fairseq published: some of its models (BART) can't be built from a dictionary.
     """
     parts = copy.deepcopy(checkpoint.get("cfg")) or {}
     parts.update(task=task_settings(checkpoint))

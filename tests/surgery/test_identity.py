@@ -76,9 +76,7 @@ def test_exported(family, expected, exported):
 @NEEDS_FAIRSEQ_MAIN
 def test_exported_in_stock_fairseq(family, expected, exported, tmp_path):
     whole_layers = exported[: len(WHOLE_LAYERS)]
-    run(
-        "python", ROOT / "tests/outputs.py", family[1], tmp_path / "out.pt", *whole_layers, cwd=tmp_path, PYTHONPATH=""
-    )
+    run("python", ROOT / "tests/outputs.py", family[1], tmp_path / "out.pt", *whole_layers, cwd=tmp_path, PYTHONPATH="")
     for out, ours in zip(torch.load(tmp_path / "out.pt"), expected):
         same_but_for_steps(out, ours)
 

@@ -1,4 +1,4 @@
-"""Exported models in stock fairseq: its commands and its hub load them as they are, without the plugin or a variable."""
+"""Exported models in stock fairseq: its commands and its hub load them as they are, without plugin or variable."""
 
 import json
 import re
