@@ -22,7 +22,7 @@ from .config import (
     prune_config,
     set_plan,
 )
-from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
+from .ctranslate2 import convert_to_ctranslate2, ctranslate2_limits, settings_for_ctranslate2
 from .describe import Description, describe
 from .export import (
     ExportError,
@@ -65,6 +65,7 @@ __all__ = [
     "convert_to_ctranslate2",
     "copy_config",
     "copy_whole",
+    "ctranslate2_limits",
     "describe",
     "details",
     "details_of",

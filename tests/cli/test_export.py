@@ -1,6 +1,7 @@
 """fairseq-layerdrop export: what it writes, what it refuses, and what is left when it is stopped."""
 
 import json
+import math
 import os
 import random
 import resource
@@ -352,21 +353,49 @@ class TestCTranslate2:
     ctranslate2 = pytest.importorskip("ctranslate2")
 
     def test_translates_as_fairseq_does(self, translation_data, tmp_path):
-        flags = ("--encoder-normalize-before", "--decoder-normalize-before", "--share-decoder-input-output-embed")
+        """The same words with the same scores, and within the model's positions, of which CTranslate2 doesn't know."""
+        flags = (
+            "--encoder-normalize-before", "--decoder-normalize-before", "--share-decoder-input-output-embed",
+            "--max-source-positions", "12", "--max-target-positions", "11",
+        )  # fmt: skip
         train_translation(translation_data, tmp_path, 60, *flags, "--lr", "0.01", "--dropout", "0")
         last, folder = tmp_path / "checkpoint_last.pt", tmp_path / "ct2"
-        export(last, folder, *HALF, "--format", "ctranslate2")
+        told = export(last, folder, *HALF, "--format", "ctranslate2").stdout
         assert {"config.json", "model.bin"} <= set(os.listdir(folder))
+        limits = json.loads((folder / "limits.json").read_text())
+        assert limits == {
+            "translate_batch": {"max_input_length": 12, "max_decoding_length": 10},
+            "score_batch": {"max_input_length": 11},
+        }
+        assert "translate_batch(max_input_length=12, max_decoding_length=10), score_batch(max_input_length=11)" in told
         fairseq = run(
             "fairseq-generate", translation_data, "--path", last, *LAYERDROP_TRANSLATION, *HALF, *EVALUATE,
             "--beam", "4", "--max-len-b", "50",
         )  # fmt: skip
-        lines = [line.split("\t") for line in fairseq.stdout.splitlines() if line[:2] in ("S-", "H-")]
-        sources = {line[0][2:]: line[1].split() for line in lines if line[0][0] == "S"}
-        expected = {line[0][2:]: line[2] for line in lines if line[0][0] == "H"}
-        translator = self.ctranslate2.Translator(str(folder))
-        results = translator.translate_batch(list(sources.values()), beam_size=4, max_decoding_length=50)
-        assert [" ".join(result.hypotheses[0]) for result in results] == [expected[key] for key in sources]
+        lines = [line.split("\t") for line in fairseq.stdout.splitlines() if line[:2] in ("S-", "H-", "P-")]
+        sources, hypotheses, scores = ({line[0][2:]: line for line in lines if line[0][0] == kind} for kind in "SHP")
+        words = [sources[key][1].split() for key in sources]
+        expected = [hypotheses[key][2].split() for key in sources]
+        translator, call = self.ctranslate2.Translator(str(folder)), {"beam_size": 4, **limits["translate_batch"]}
+        assert [result.hypotheses[0] for result in translator.translate_batch(words, **call)] == expected
+        results = translator.translate_batch(words, **call, min_decoding_length=0, return_scores=True)
+        assert [result.hypotheses[0] for result in results] == expected
+        bits = torch.tensor([result.scores[0] / math.log(2) for result in results])
+        torch.testing.assert_close(bits, torch.tensor([float(hypotheses[key][1]) for key in sources]))
+        scored = translator.score_batch(words, expected, **limits["score_batch"])
+        for key, result in zip(sources, scored):
+            bits = torch.tensor(result.log_probs) / math.log(2)
+            printed = torch.tensor([float(score) for score in scores[key][1].split()])
+            torch.testing.assert_close(bits, printed, rtol=1e-5, atol=6e-5)
+        long, unending = [["w1"] * 30, words[0]], {"min_decoding_length": 10}  # which makes it the longest
+        longest_input, longest = (limits["translate_batch"][name] for name in ("max_input_length", "max_decoding_length"))
+        results = translator.translate_batch(long, **limits["translate_batch"], **unending)
+        assert [len(result.hypotheses[0]) for result in results] == [longest] * 2
+        assert translator.score_batch(long, [["w1"] * 30] * 2, **limits["score_batch"])
+        with pytest.raises(RuntimeError, match="position"):
+            translator.translate_batch(long, max_input_length=longest_input + 1)
+        with pytest.raises(RuntimeError, match="position"):
+            translator.translate_batch(words[:1], max_decoding_length=longest + 2, min_decoding_length=longest + 2)
 
     def test_quantized_and_replaced(self, checkpoint, tmp_path):
         folder = tmp_path / "ct2"
@@ -378,10 +407,19 @@ class TestCTranslate2:
         assert os.listdir(tmp_path) == ["ct2"]
 
     def test_language_model(self, lm_data, tmp_path):
-        train_lm(lm_data, tmp_path, 2, "--share-decoder-input-output-embed")
+        """Its scores are fairseq's, and blocks as long as the training's are the longest that it takes."""
+        train_lm(lm_data, tmp_path, 2, "--share-decoder-input-output-embed", "--tokens-per-sample", "12")
         export(tmp_path / "checkpoint_last.pt", tmp_path / "ct2", *HALF, "--format", "ctranslate2")
         tokens = ["</s>", "w1", "w2", "w3"]
-        scores = self.ctranslate2.Generator(str(tmp_path / "ct2")).score_batch([tokens])[0].log_probs
+        generator = self.ctranslate2.Generator(str(tmp_path / "ct2"))
+        limits = json.loads((tmp_path / "ct2" / "limits.json").read_text())
+        assert limits == {"generate_batch": {"max_length": 12}, "score_batch": {"max_input_length": 12}}
+        assert generator.score_batch([["w1"] * 30], **limits["score_batch"])
+        [result] = generator.generate_batch([tokens], **limits["generate_batch"], min_length=12)
+        assert len(result.sequences[0]) == 12
+        with pytest.raises(RuntimeError, match="position"):
+            generator.generate_batch([tokens], max_length=13, min_length=13)
+        scores = generator.score_batch([tokens])[0].log_probs
         model, task = load(tmp_path / "checkpoint_last.pt", lm_data, prune_layers=HALF[1])
         indices = torch.tensor([[task.dictionary.index(token) for token in tokens]])
         with torch.no_grad():
