@@ -388,7 +388,7 @@ class TestCTranslate2:
             printed = torch.tensor([float(score) for score in scores[key][1].split()])
             torch.testing.assert_close(bits, printed, rtol=1e-5, atol=6e-5)
         long, unending = [["w1"] * 30, words[0]], {"min_decoding_length": 10}  # which makes it the longest
-        longest_input, longest = (limits["translate_batch"][name] for name in ("max_input_length", "max_decoding_length"))
+        longest_input, longest = limits["translate_batch"].values()
         results = translator.translate_batch(long, **limits["translate_batch"], **unending)
         assert [len(result.hypotheses[0]) for result in results] == [longest] * 2
         assert translator.score_batch(long, [["w1"] * 30] * 2, **limits["score_batch"])
