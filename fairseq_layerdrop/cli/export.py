@@ -10,6 +10,7 @@ from ..plan import UserError, parse, write_plan
 from ..surgery import (
     SUBLAYERS_SETTING,
     convert_to_ctranslate2,
+    ctranslate2_limits,
     export_checkpoint,
     fingerprint,
     huggingface_model,
@@ -27,7 +28,7 @@ HELP = "write a pruned model that stands alone, for stock fairseq, CTranslate2 o
 FORMATS = ("fairseq", "ctranslate2", "huggingface", "plan")
 # What the formats that write a folder put there; of CTranslate2's names, vocabularies have more beside.
 _FILES = {
-    "ctranslate2": ("model.bin", "config.json"),
+    "ctranslate2": ("model.bin", "config.json", "limits.json"),
     "huggingface": (
         "model.safetensors",
         "config.json",
@@ -151,3 +152,9 @@ def run(args) -> None:
             save_checkpoint(exported, args.output)
     lacks = getattr(settings, SUBLAYERS_SETTING, None)
     print(f"wrote {args.output}: {plan}; architecture {architecture}" + (f", without {lacks}" if lacks else ""))
+    if args.format == "ctranslate2":
+        calls = (
+            f"{call}({', '.join(f'{name}={limit}' for name, limit in limits.items())})"
+            for call, limits in ctranslate2_limits(settings).items()
+        )
+        print(f"its limits, which CTranslate2 wants to be told at each call (limits.json): {', '.join(calls)}")

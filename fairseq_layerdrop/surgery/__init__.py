@@ -23,7 +23,7 @@ from .config import (
     prune_config,
     set_plan,
 )
-from .ctranslate2 import convert_to_ctranslate2, settings_for_ctranslate2
+from .ctranslate2 import convert_to_ctranslate2, ctranslate2_limits, settings_for_ctranslate2
 from .describe import Description, describe
 from .export import (
     ExportError,
@@ -69,6 +69,7 @@ __all__ = [
     "convert_to_ctranslate2",
     "copy_config",
     "copy_whole",
+    "ctranslate2_limits",
     "describe",
     "details",
     "details_of",

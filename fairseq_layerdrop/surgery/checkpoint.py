@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -87,7 +88,7 @@ def _is_fairseqs(checkpoint) -> bool:
     if not all(isinstance(key, str) and torch.is_tensor(value) for key, value in checkpoint["model"].items()):
         return False
     cfg = checkpoint.get("cfg")
-    return isinstance(checkpoint.get("args"), argparse.Namespace) or (
+    return isinstance(checkpoint.get("args"), argparse.Namespace | OrderedDict) or (
         isinstance(cfg, dict) and cfg.get("model") is not None and cfg.get("task") is not None
     )
 

@@ -1,6 +1,7 @@
 """Pruned models for CTranslate2, through its own converter of fairseq checkpoints."""
 
 import copy
+import json
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fairseq.data.data_utils import infer_language_pair
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX_TARGET_POSITIONS
 
 from ..plan import UserError, write_folder_atomically
 from .checkpoint import save_checkpoint
@@ -17,6 +19,8 @@ from .config import SUBLAYERS_SETTING
 from .export import ExportError
 
 _MODELS = ("bart", "transformer", "transformer_lm")
+# The file in a model's folder that tells of its limits.
+LIMITS = "limits.json"
 _ACTIVATIONS = ("gelu", "gelu_accurate", "gelu_fast", "relu", "swish")
 
 
@@ -110,8 +114,29 @@ def _with_dictionaries(settings: Namespace, data: str | None) -> Namespace:
     return found
 
 
+def ctranslate2_limits(settings: Namespace) -> dict[str, dict[str, int]]:
+    """The arguments of CTranslate2's calls with which a model stays within its positions, by the names of the calls.
+
+    CTranslate2's own are the same for all models: of a longer input it cuts off the rest without a word, and beyond a
+    model's positions it fails with the whole batch. A translation is as long as the longest of fairseq.
+
+    Args:
+        settings: see :func:`settings_for_ctranslate2`.
+    """
+    longest = getattr(settings, "max_target_positions", None)
+    if ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch) == "transformer_lm":
+        longest = longest or getattr(settings, "tokens_per_sample", None) or DEFAULT_MAX_TARGET_POSITIONS
+        return {"generate_batch": {"max_length": longest}, "score_batch": {"max_input_length": longest}}
+    longest = longest or DEFAULT_MAX_TARGET_POSITIONS
+    source = getattr(settings, "max_source_positions", None) or DEFAULT_MAX_SOURCE_POSITIONS
+    return {
+        "translate_batch": {"max_input_length": source, "max_decoding_length": longest - 1},
+        "score_batch": {"max_input_length": min(source, longest)},
+    }
+
+
 def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantization: str | None = None) -> None:
-    """Write a CTranslate2 model directory; it appears whole or not at all.
+    """Write a CTranslate2 model directory, with its limits; it appears whole or not at all.
 
     Args:
         checkpoint: an exported one, from :func:`~fairseq_layerdrop.surgery.export_checkpoint`.
@@ -140,6 +165,7 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
                 raise ExportError(f"CTranslate2's converter failed: {reason}") from error
             with write_folder_atomically(path) as staged:
                 shutil.copytree(made, staged, dirs_exist_ok=True)
+                Path(staged, LIMITS).write_text(json.dumps(ctranslate2_limits(settings), indent=2) + "\n")
     except ExportError:
         raise
     except (OSError, UserError) as error:

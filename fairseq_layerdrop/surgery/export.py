@@ -2,10 +2,12 @@
 
 import copy
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields
 
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
 from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, Structure, UserError
@@ -177,12 +179,40 @@ def pruned_settings(checkpoint: Mapping, plan: Plan, sharing: bool = True) -> Na
     return flat
 
 
-def _saved_form(flat: Namespace) -> Namespace | dict:
-    """*flat* as fairseq-train saves it: as it is for its older models, as a dictionary for those with a dataclass."""
+def _with_attributes(settings: Mapping) -> OrderedDict:
+    """*settings* as items and as attributes.
+
+    fairseq's older models, and tools for its checkpoints, ask for attributes. Of all types that have some, torch's
+    weights-only unpickler builds this one without being told to, and not the Namespace that fairseq-train saves.
+    """
+    both = OrderedDict(settings)
+    vars(both).update(settings)
+    return both
+
+
+def _saved_settings(flat: Namespace, checkpoint: Mapping) -> dict:
+    """``args`` and ``cfg`` of the exported checkpoint, in plain data that torch's weights-only unpickler takes.
+
+    A model with a dataclass has a ``cfg`` of dictionaries, as fairseq-train saves it. Others have all settings in
+    ``args``, as the checkpoints that fairseq published: some of its models (BART) can't be built from a dictionary.
+    """
+    parts = copy.deepcopy(checkpoint.get("cfg")) or {}
+    parts.update(task=task_settings(checkpoint))
+    parts = {part: settings_as_dict(part_) if isinstance(part_, Namespace) else part_ for part, part_ in parts.items()}
+    if isinstance(parts.get("common"), dict):
+        parts["common"]["user_dir"] = None
     dataclass = getattr(ARCH_MODEL_REGISTRY.get(flat._name), "__dataclass", None)
-    if dataclass is None:
-        return flat
-    return {field.name: getattr(flat, field.name) for field in fields(dataclass) if hasattr(flat, field.name)}
+    if dataclass and checkpoint.get("cfg"):
+        known = {field.name: getattr(flat, field.name) for field in fields(dataclass) if hasattr(flat, field.name)}
+        return {"args": None, "cfg": {**parts, "model": known}}
+    settings = dict(vars(flat))
+    for part, of_part in parts.items():
+        if isinstance(of_part, dict) and part != "model":
+            settings = {**of_part, **settings, **({part: of_part["_name"]} if of_part.get("_name") else {})}
+    for part, known in REGISTRIES.items():
+        if settings.get(part) not in known["registry"]:  # a user's own criterion, say, which would stop the loading
+            settings.pop(part, None)
+    return {"args": _with_attributes(settings), "cfg": None}
 
 
 def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = False) -> dict:
@@ -201,18 +231,12 @@ def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = Fa
         ExportError: sub-layers are to be dropped from a model of which we have no version.
     """
     flat = pruned_settings(checkpoint, plan)
-    cfg = copy.deepcopy(checkpoint.get("cfg"))
-    if cfg:
-        cfg.update(model=_saved_form(flat), task=task_settings(checkpoint))
-        if isinstance(cfg.get("common"), dict):
-            cfg["common"]["user_dir"] = None
     history = pruning_history(checkpoint)
     if plan != Plan.whole(plan.full) or ema:
         history.append(history_entry(plan, checkpoint, weights_of(checkpoint, ema), name, ema))
     last = (checkpoint.get("optimizer_history") or [{}])[-1]
     return {
-        "args": None if cfg else flat,
-        "cfg": cfg,
+        **_saved_settings(flat, checkpoint),
         "model": without_importance(slice_state_dict(weights_of(checkpoint, ema), plan)),
         "criterion": checkpoint.get("criterion"),
         # What fairseq asks of every checkpoint, with nothing in it but the number of updates.

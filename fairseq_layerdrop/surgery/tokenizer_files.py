@@ -1,7 +1,8 @@
 """Files from which Hugging Face's transformers loads tokenizers whose ids are those of a fairseq dictionary.
 
 Each function returns the files' contents by their names. The tokenizers surround a text with ``<s>`` and ``</s>``, as
-fairseq's RoBERTa has it.
+fairseq's RoBERTa has it. In a text, ``<mask>`` alone is a symbol, and takes the place of the space before it too;
+``</s>``, say, is cut into pieces as all text is.
 """
 
 import io
@@ -10,6 +11,7 @@ import os
 
 import sentencepiece
 from fairseq.data import Dictionary
+from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
 
 from .export import ExportError
 
@@ -20,35 +22,42 @@ _SYMBOLS = {
     "eos_token": "</s>",
     "sep_token": "</s>",
     "unk_token": "<unk>",
-    "mask_token": "<mask>",
 }
+_MASK = {"content": "<mask>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}
+# Begins the symbols' names for a tokenizer that takes them, written in a text, for symbols: no text has this character.
+_NOT_IN_TEXTS = "\ufdd0"
+# What Python takes for white space, as fairseq does.
+_SPACE = r"[\s\x1c-\x1f\x85]"
+# How GPT-2 cuts a text into words.
+_GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def as_json(value) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _added(symbol: str) -> dict:
-    """A symbol that is found in texts as it stands; ``<mask>`` takes the place of the space before it too."""
-    lstrip = symbol == "<mask>"
-    return {"content": symbol, "lstrip": lstrip, "normalized": False, "rstrip": False, "single_word": False}
-
-
-def _settings(tokenizer: str, longest: int) -> dict[str, bytes]:
-    mask = _added("<mask>")
+def _settings(tokenizer: str, longest: int, symbols: dict = _SYMBOLS, **more) -> dict[str, bytes]:
     settings = {"tokenizer_class": tokenizer, "model_max_length": longest, "clean_up_tokenization_spaces": False}
-    settings |= _SYMBOLS | {"mask_token": {"__type": "AddedToken", **mask, "special": True}}
+    settings |= {"model_input_names": ["input_ids", "attention_mask"], **symbols, **more}
     return {
-        "tokenizer_config.json": as_json(settings),
-        "special_tokens_map.json": as_json(_SYMBOLS | {"mask_token": mask}),
+        "tokenizer_config.json": as_json(settings | {"mask_token": {"__type": "AddedToken", **_MASK, "special": True}}),
+        "special_tokens_map.json": as_json(symbols | {"mask_token": _MASK}),
     }
 
 
-def _pipeline(dictionary: Dictionary, model: dict, cut: dict, join: dict | None) -> dict[str, bytes]:
-    """The ``tokenizer.json`` of a tokenizer that cuts a text with *cut*, and then each part with *model*."""
-    added = [
-        {"id": dictionary.index(symbol), **_added(symbol), "special": True} for symbol in sorted(set(_SYMBOLS.values()))
-    ]
+def _split(pattern: dict, behavior: str) -> dict:
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": False}
+
+
+def _pipeline(
+    dictionary: Dictionary, longest: int, model: dict, cut: list[dict], join: dict | None = None
+) -> dict[str, bytes]:
+    """A tokenizer that cuts a text at its masks, then each part with each of *cut*, and then with *model*.
+
+    Its file tells of no symbols to look for in texts, and its settings let transformers pass over those that it adds.
+    """
+    before_masks = rf"(?<!{_SPACE}){_SPACE}+(?=<mask>)"  # looks at each run of spaces once
+    masks = [_split({"Regex": before_masks}, "Removed"), _split({"String": "<mask>"}, "Isolated")]
     surround = {
         "type": "RobertaProcessing",
         "sep": ["</s>", dictionary.eos()],
@@ -60,14 +69,15 @@ def _pipeline(dictionary: Dictionary, model: dict, cut: dict, join: dict | None)
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": sorted(added, key=lambda symbol: symbol["id"]),
+        "added_tokens": [],
         "normalizer": None,
-        "pre_tokenizer": cut,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*masks, *cut]},
         "post_processor": surround,
         "decoder": join,
         "model": model,
     }
-    return {"tokenizer.json": as_json(pipeline)}
+    settings = _settings("PreTrainedTokenizerFast", longest, split_special_tokens=True)
+    return {"tokenizer.json": as_json(pipeline), **settings}
 
 
 def word_tokenizer(dictionary: Dictionary, longest: int) -> dict[str, bytes]:
@@ -78,9 +88,7 @@ def word_tokenizer(dictionary: Dictionary, longest: int) -> dict[str, bytes]:
         longest: number of tokens of the longest text that the model takes.
     """
     model = {"type": "WordLevel", "vocab": dictionary.indices, "unk_token": dictionary.unk_word}
-    # What Python takes for white space, as fairseq does.
-    spaces = {"type": "Split", "pattern": {"Regex": r"[\s\x1c-\x1f\x85]+"}, "behavior": "Removed", "invert": False}
-    return _pipeline(dictionary, model, spaces, None) | _settings("PreTrainedTokenizerFast", longest)
+    return _pipeline(dictionary, longest, model, [_split({"Regex": f"{_SPACE}+"}, "Removed")])
 
 
 def gpt2_tokenizer(dictionary: Dictionary, longest: int, folder: str) -> dict[str, bytes]:
@@ -92,12 +100,14 @@ def gpt2_tokenizer(dictionary: Dictionary, longest: int, folder: str) -> dict[st
         folder: has the BPE's ``encoder.json`` and ``vocab.bpe``.
 
     Raises:
-        ExportError: a file is missing or broken, or the dictionary hasn't got all pieces that texts can be cut into.
+        ExportError: a file is missing or broken, the dictionary hasn't got all pieces that texts can be cut into, or
+            the merges don't make a piece.
     """
+    files = [os.path.join(folder, name) for name in ("encoder.json", "vocab.bpe")]
     try:
-        with open(os.path.join(folder, "encoder.json"), encoding="utf-8") as file:
+        with open(files[0], encoding="utf-8") as file:
             numbers = {str(number): piece for piece, number in json.load(file).items()}
-        with open(os.path.join(folder, "vocab.bpe"), encoding="utf-8") as file:
+        with open(files[1], encoding="utf-8") as file:
             merges = file.read().split("\n")[1:-1]
         pairs = [(first, second) for first, second in map(str.split, merges)]
     except OSError as error:
@@ -113,6 +123,10 @@ def gpt2_tokenizer(dictionary: Dictionary, longest: int, folder: str) -> dict[st
             f"the dictionary is not all of the BPE in '{folder}' (it lacks {len(missing)} pieces), which transformers' "
             "tokenizer needs; make the data with the BPE's own dictionary (fairseq-preprocess --srcdict)"
         )
+    bpe = get_encoder(*files).bpe
+    unmade = next((piece for piece in sorted(pieces) if bpe(piece) != piece), None)
+    if unmade is not None:  # by no training, which finds a piece by the merges before it
+        raise ExportError(f"the merges in '{folder}' don't make the piece '{unmade}', as those of a trained BPE do")
     model = {
         "type": "BPE",
         "dropout": None,
@@ -120,23 +134,21 @@ def gpt2_tokenizer(dictionary: Dictionary, longest: int, folder: str) -> dict[st
         "continuing_subword_prefix": "",
         "end_of_word_suffix": "",
         "fuse_unk": False,
+        "ignore_merges": True,  # a mask is a piece without merges; all others are what their merges make
         "vocab": vocabulary,
         "merges": merges,
     }
-    by_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    return {
-        **_pipeline(dictionary, model, by_bytes, by_bytes),
-        **_settings("RobertaTokenizer", longest),
-        "vocab.json": as_json(vocabulary),
-        "merges.txt": "".join(f"{line}\n" for line in ("#version: 0.2", *merges)).encode(),
-    }
+    by_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    words = _split({"Regex": f"<mask>|{_GPT2_WORDS}"}, "Isolated")
+    return _pipeline(dictionary, longest, model, [words, by_bytes], by_bytes)
 
 
 def sentencepiece_tokenizer(dictionary: Dictionary, longest: int, path: str) -> dict[str, bytes]:
     """A tokenizer that cuts text with SentencePiece itself and looks the pieces up in the dictionary.
 
     This is transformers' BartphoTokenizer, which does exactly what fairseq does. The rules of a SentencePiece model
-    can't be written as a ``tokenizer.json`` without differences in some texts.
+    can't be written as a ``tokenizer.json`` without differences in some texts. It looks for all symbols in texts, or
+    for none, so that all but ``<mask>`` have names that no text has, which begin with U+FDD0.
 
     Args:
         dictionary: see :func:`word_tokenizer`.
@@ -161,8 +173,9 @@ def sentencepiece_tokenizer(dictionary: Dictionary, longest: int, path: str) -> 
         raise ExportError("the dictionary has symbols with white space in them, which transformers can't take")
     listed = io.StringIO()
     dictionary.save(listed)
+    names = {role: f"{_NOT_IN_TEXTS}{symbol}" for role, symbol in _SYMBOLS.items()}
     return {
-        **_settings("BartphoTokenizer", longest),
+        **_settings("BartphoTokenizer", longest, names),
         "sentencepiece.bpe.model": content,
         "dict.txt": listed.getvalue().encode(),
     }

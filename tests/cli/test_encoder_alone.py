@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_fairseq_validate(kind, select, logged, sentence_dat
     """Of a checkpoint of stock fairseq's architecture: the same masks, and the same pruned model."""
     stock = tmp_path / "stock.pt"
     layerdrop("export", path, "-o", stock)
-    assert load_checkpoint(stock)["cfg"]["model"].arch == "roberta"
+    assert load_checkpoint(stock)["args"].arch == "roberta"
     select("--path", stock, "--method", "search", "--keep", "encoder=5")
     plan = read_plan(tmp_path / "plan.json")
     log = logged(

@@ -1,6 +1,7 @@
 """fairseq-layerdrop export: what it writes, what it refuses, and what is left when it is stopped."""
 
 import json
+import math
 import os
 import random
 import resource
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,6 @@ from tests.commands import (
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
-    STOCK,
     TRAIN,
     ends_in_one_line,
     generate,
@@ -50,14 +51,11 @@ class TestCheckpoint:
         full, half = load_checkpoint(checkpoint), load_checkpoint(tmp_path / "half.pt")
         assert "last_optimizer_state" in full and "last_optimizer_state" not in half
         assert (tmp_path / "half.pt").stat().st_size < 0.3 * checkpoint.stat().st_size
-        model = half["cfg"]["model"]
-        assert (model.arch, model.task, half["cfg"]["task"]["_name"]) == (
-            "transformer_tiny",
-            "translation",
-            "translation",
-        )
-        assert (model.encoder_layers, model.decoder_layers, model.decoder_layerdrop) == (6, 3, 0.5)
-        assert not [key for key in (*vars(model), *half["cfg"]["task"]) if key.startswith("prune")]
+        settings = half["args"]
+        assert (settings.arch, settings.task) == ("transformer_tiny", "translation")
+        assert (settings.encoder_layers, settings.decoder_layers, settings.decoder_layerdrop) == (6, 3, 0.5)
+        assert dict(settings) == vars(settings) and half["cfg"] is None
+        assert not [key for key in settings if key.startswith("prune")]
         (entry,) = half["task_state"]["pruning_history"]
         assert [bool(layer["keep"]) for layer in entry["plan"]["decoder"]] == [True, False] * 3
         assert entry["checkpoint"] == "checkpoint_last.pt" and entry["fingerprint"].startswith("sha256:")
@@ -78,7 +76,7 @@ class TestCheckpoint:
     @NEEDS_FAIRSEQ_MAIN
     def test_generates_in_stock_fairseq_what_prune_layers_does(self, translation_data, checkpoint, tmp_path):
         export(checkpoint, tmp_path / "half.pt", *HALF)
-        stock = generate(translation_data, tmp_path / "half.pt", cwd=tmp_path, PYTHONPATH="", **STOCK)
+        stock = generate(translation_data, tmp_path / "half.pt")
         pruned = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, *HALF)
         texts = [[line.split("\t")[-1] for line in hypotheses(done) if line[0] == "H"] for done in (stock, pruned)]
         assert len(texts[0]) == 16 and texts[0] == texts[1]
@@ -118,15 +116,12 @@ class TestCheckpoint:
         small = {key: value for key, value in small.items() if key in ("encoder_layers", "share_all_embeddings")}
         state["cfg"]["model"] = {"_name": "layerdrop_transformer_tiny", **small, "encoder_layerdrop": 0.5}
         state["cfg"]["task"].update(source_lang="a", target_lang="b")
+        state["cfg"]["criterion"] = {"_name": "label_smoothed_cross_entropy", "label_smoothing": 0.2}
         torch.save(state, tmp_path / "hydra.pt")
         export(tmp_path / "hydra.pt", tmp_path / "half.pt", *HALF)
-        model = load_checkpoint(tmp_path / "half.pt")["cfg"]["model"]
-        assert (model.arch, model.decoder_layers, model.encoder_embed_dim, model.source_lang) == (
-            "transformer_tiny",
-            3,
-            64,
-            "a",
-        )
+        model = load_checkpoint(tmp_path / "half.pt")["args"]
+        told = (model.arch, model.decoder_layers, model.encoder_embed_dim, model.source_lang, model.label_smoothing)
+        assert told == ("transformer_tiny", 3, 64, "a", 0.2)
         export(checkpoint, tmp_path / "other.pt", *HALF)
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "other")))
 
@@ -135,9 +130,9 @@ class TestCheckpoint:
         """fairseq saves the full depth and the list with a pruned model's checkpoint (issue 1403)."""
         export(stock_checkpoint, tmp_path / "half.pt", *HALF)
         state = load_checkpoint(tmp_path / "half.pt")
-        state["cfg"]["model"].decoder_layers = 6
-        state["cfg"]["model"].decoder_layers_to_keep = "0,2,4"
-        torch.save(state, tmp_path / "odd.pt")
+        settings = Namespace(**state["args"])
+        settings.decoder_layers, settings.decoder_layers_to_keep = 6, "0,2,4"
+        torch.save({**state, "args": settings}, tmp_path / "odd.pt")
         export(tmp_path / "odd.pt", tmp_path / "mended.pt")
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "mended")))
 
@@ -358,21 +353,49 @@ class TestCTranslate2:
     ctranslate2 = pytest.importorskip("ctranslate2")
 
     def test_translates_as_fairseq_does(self, translation_data, tmp_path):
-        flags = ("--encoder-normalize-before", "--decoder-normalize-before", "--share-decoder-input-output-embed")
+        """The same words with the same scores, and within the model's positions, of which CTranslate2 doesn't know."""
+        flags = (
+            "--encoder-normalize-before", "--decoder-normalize-before", "--share-decoder-input-output-embed",
+            "--max-source-positions", "12", "--max-target-positions", "11",
+        )  # fmt: skip
         train_translation(translation_data, tmp_path, 60, *flags, "--lr", "0.01", "--dropout", "0")
         last, folder = tmp_path / "checkpoint_last.pt", tmp_path / "ct2"
-        export(last, folder, *HALF, "--format", "ctranslate2")
+        told = export(last, folder, *HALF, "--format", "ctranslate2").stdout
         assert {"config.json", "model.bin"} <= set(os.listdir(folder))
+        limits = json.loads((folder / "limits.json").read_text())
+        assert limits == {
+            "translate_batch": {"max_input_length": 12, "max_decoding_length": 10},
+            "score_batch": {"max_input_length": 11},
+        }
+        assert "translate_batch(max_input_length=12, max_decoding_length=10), score_batch(max_input_length=11)" in told
         fairseq = run(
             "fairseq-generate", translation_data, "--path", last, *LAYERDROP_TRANSLATION, *HALF, *EVALUATE,
             "--beam", "4", "--max-len-b", "50",
         )  # fmt: skip
-        lines = [line.split("\t") for line in fairseq.stdout.splitlines() if line[:2] in ("S-", "H-")]
-        sources = {line[0][2:]: line[1].split() for line in lines if line[0][0] == "S"}
-        expected = {line[0][2:]: line[2] for line in lines if line[0][0] == "H"}
-        translator = self.ctranslate2.Translator(str(folder))
-        results = translator.translate_batch(list(sources.values()), beam_size=4, max_decoding_length=50)
-        assert [" ".join(result.hypotheses[0]) for result in results] == [expected[key] for key in sources]
+        lines = [line.split("\t") for line in fairseq.stdout.splitlines() if line[:2] in ("S-", "H-", "P-")]
+        sources, hypotheses, scores = ({line[0][2:]: line for line in lines if line[0][0] == kind} for kind in "SHP")
+        words = [sources[key][1].split() for key in sources]
+        expected = [hypotheses[key][2].split() for key in sources]
+        translator, call = self.ctranslate2.Translator(str(folder)), {"beam_size": 4, **limits["translate_batch"]}
+        assert [result.hypotheses[0] for result in translator.translate_batch(words, **call)] == expected
+        results = translator.translate_batch(words, **call, min_decoding_length=0, return_scores=True)
+        assert [result.hypotheses[0] for result in results] == expected
+        bits = torch.tensor([result.scores[0] / math.log(2) for result in results])
+        torch.testing.assert_close(bits, torch.tensor([float(hypotheses[key][1]) for key in sources]))
+        scored = translator.score_batch(words, expected, **limits["score_batch"])
+        for key, result in zip(sources, scored):
+            bits = torch.tensor(result.log_probs) / math.log(2)
+            printed = torch.tensor([float(score) for score in scores[key][1].split()])
+            torch.testing.assert_close(bits, printed, rtol=1e-5, atol=6e-5)
+        long, unending = [["w1"] * 30, words[0]], {"min_decoding_length": 10}  # which makes it the longest
+        longest_input, longest = limits["translate_batch"].values()
+        results = translator.translate_batch(long, **limits["translate_batch"], **unending)
+        assert [len(result.hypotheses[0]) for result in results] == [longest] * 2
+        assert translator.score_batch(long, [["w1"] * 30] * 2, **limits["score_batch"])
+        with pytest.raises(RuntimeError, match="position"):
+            translator.translate_batch(long, max_input_length=longest_input + 1)
+        with pytest.raises(RuntimeError, match="position"):
+            translator.translate_batch(words[:1], max_decoding_length=longest + 2, min_decoding_length=longest + 2)
 
     def test_quantized_and_replaced(self, checkpoint, tmp_path):
         folder = tmp_path / "ct2"
@@ -384,10 +407,19 @@ class TestCTranslate2:
         assert os.listdir(tmp_path) == ["ct2"]
 
     def test_language_model(self, lm_data, tmp_path):
-        train_lm(lm_data, tmp_path, 2, "--share-decoder-input-output-embed")
+        """Its scores are fairseq's, and blocks as long as the training's are the longest that it takes."""
+        train_lm(lm_data, tmp_path, 2, "--share-decoder-input-output-embed", "--tokens-per-sample", "12")
         export(tmp_path / "checkpoint_last.pt", tmp_path / "ct2", *HALF, "--format", "ctranslate2")
         tokens = ["</s>", "w1", "w2", "w3"]
-        scores = self.ctranslate2.Generator(str(tmp_path / "ct2")).score_batch([tokens])[0].log_probs
+        generator = self.ctranslate2.Generator(str(tmp_path / "ct2"))
+        limits = json.loads((tmp_path / "ct2" / "limits.json").read_text())
+        assert limits == {"generate_batch": {"max_length": 12}, "score_batch": {"max_input_length": 12}}
+        assert generator.score_batch([["w1"] * 30], **limits["score_batch"])
+        [result] = generator.generate_batch([tokens], **limits["generate_batch"], min_length=12)
+        assert len(result.sequences[0]) == 12
+        with pytest.raises(RuntimeError, match="position"):
+            generator.generate_batch([tokens], max_length=13, min_length=13)
+        scores = generator.score_batch([tokens])[0].log_probs
         model, task = load(tmp_path / "checkpoint_last.pt", lm_data, prune_layers=HALF[1])
         indices = torch.tensor([[task.dictionary.index(token) for token in tokens]])
         with torch.no_grad():

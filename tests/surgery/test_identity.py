@@ -8,7 +8,7 @@ import torch
 
 from fairseq_layerdrop.plan import Details, parse
 from fairseq_layerdrop.surgery import load_checkpoint, state_structure
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, STOCK, layerdrop, run, train_lm, train_translation
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, layerdrop, run, train_lm, train_translation
 from tests.outputs import load, outputs, same_but_for_steps
 from tests.surgery.test_build import skip
 
@@ -76,16 +76,7 @@ def test_exported(family, expected, exported):
 @NEEDS_FAIRSEQ_MAIN
 def test_exported_in_stock_fairseq(family, expected, exported, tmp_path):
     whole_layers = exported[: len(WHOLE_LAYERS)]
-    run(
-        "python",
-        ROOT / "tests/outputs.py",
-        family[1],
-        tmp_path / "out.pt",
-        *whole_layers,
-        cwd=tmp_path,
-        PYTHONPATH="",
-        **STOCK,
-    )
+    run("python", ROOT / "tests/outputs.py", family[1], tmp_path / "out.pt", *whole_layers, cwd=tmp_path, PYTHONPATH="")
     for out, ours in zip(torch.load(tmp_path / "out.pt"), expected):
         same_but_for_steps(out, ours)
 

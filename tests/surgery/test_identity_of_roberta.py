@@ -8,7 +8,6 @@ from fairseq_layerdrop.surgery import load_checkpoint, state_structure
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
-    STOCK,
     layerdrop,
     run,
     train_classifier,
@@ -71,7 +70,7 @@ def test_exported_in_stock_fairseq(sentence_data, expected, exported, tmp_path):
     paths = [exported[kind, WHOLE_LAYERS] for kind in TRAIN]
     run(
         "python", ROOT / "tests/outputs.py", sentence_data, tmp_path / "out.pt", *paths,
-        cwd=tmp_path, PYTHONPATH="", **STOCK,
+        cwd=tmp_path, PYTHONPATH="",
     )  # fmt: skip
     for kind, out in zip(TRAIN, torch.load(tmp_path / "out.pt"), strict=True):
         assert torch.equal(out, expected[kind, WHOLE_LAYERS])

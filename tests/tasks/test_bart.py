@@ -9,7 +9,6 @@ from fairseq_layerdrop.surgery import load_checkpoint
 from tests.commands import (
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
-    STOCK,
     TRAIN,
     ends_in_one_line,
     generate,
@@ -55,8 +54,8 @@ def test_old_keys_with_a_gap(translation_data, bart):
 def test_exported(translation_data, bart, tmp_path):
     """Old keys stay in the export, and stock fairseq upgrades them."""
     layerdrop("export", bart / "old.pt", *GAPS, "-o", tmp_path / "small.pt")
-    assert load_checkpoint(tmp_path / "small.pt")["cfg"]["model"].arch == "bart_base"
-    stock = generate(translation_data, tmp_path / "small.pt", cwd=tmp_path, PYTHONPATH="", **STOCK)
+    assert load_checkpoint(tmp_path / "small.pt")["args"].arch == "bart_base"
+    stock = generate(translation_data, tmp_path / "small.pt")
     pruned = generate(translation_data, bart / "checkpoint_last.pt", *LAYERDROP_TRANSLATION, *GAPS)
     assert sentences(stock) == sentences(pruned)
 

@@ -14,7 +14,6 @@ from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
-    STOCK,
     ends_in_one_line,
     generate,
     layerdrop,
@@ -95,7 +94,7 @@ class TestGroups:
         for path, rates in ((full, lists[1::2]), (small, left), (tuned / "checkpoint_last.pt", left)):
             described = layerdrop("describe", path).stdout
             assert f"sub-layers {rates[0]}\n" in described and f"heads {rates[1]}\n" in described
-        run("fairseq-generate", translation_data, "--path", small, "--task", "translation", *EVALUATE, **STOCK)
+        run("fairseq-generate", translation_data, "--path", small, "--task", "translation", *EVALUATE)
 
     def test_restart_and_two_processes(self, translation_data, tmp_path):
         train_translation(translation_data, tmp_path / "whole", 4, *GROUPS)

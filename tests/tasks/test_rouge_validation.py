@@ -66,7 +66,7 @@ def test_prunes_and_exports(translation_data, tmp_path):
     ours = ("--user-dir", USER_DIR, "--task", "layerdrop_summarization", "--prune-layers", "decoder=keep:2@every_other")
     assert "decoder 2 of 6 layers (0,3)" in said(generate(translation_data, last, *ours))
     layerdrop("export", last, *ours[-2:], "-o", tmp_path / "small.pt")
-    assert load_checkpoint(tmp_path / "small.pt")["cfg"]["task"]["_name"] == "translation"
+    assert load_checkpoint(tmp_path / "small.pt")["args"].task == "translation"
 
 
 def test_mistake(translation_data, tmp_path):
