@@ -16,7 +16,7 @@ SENTENCE_END = "<q>"
 LENGTH = 12_000
 ITEMS = 50
 _ITEM = re.compile(r"\d[.)]|(?:^|[\s(])[a-z]{1,5}\)|(?:^|\s)[a-z]\.|[♨☝]")
-_ENDS = re.compile(r"[.!?]\W*?\s")
+_ENDS = re.compile(r"[a-z]{3}[.!?]\W*?\s(?=\W?[A-Z])")
 
 
 class _English(English):
@@ -37,7 +37,7 @@ def _segmenter() -> pysbd.Segmenter:
 def pieces(text: str) -> Iterator[str]:
     """*text* in pieces of at most :data:`LENGTH` characters and :data:`ITEMS` list items.
 
-    Each ends where a sentence seems to end, else at white space, else anywhere. What is within the bounds is one piece.
+    Each ends where a sentence surely ends, else at a space, else anywhere. What is within the bounds is one piece.
     """
     start = 0
     while start < len(text):

@@ -69,11 +69,12 @@ class LayerDropLanguageModelingTask(PrunableTask, LanguageModelingTask):
         skip = run is not None and OmegaConf.select(run, "dataset.skip_invalid_size_inputs_valid_test")
         too_long = 0 if max_positions is None or skip else int((dataset.sizes + context_window > max_positions).sum())
         if too_long:
-            fitting = self.args.tokens_per_sample + context_window <= max_positions
-            mend = "--sample-break-mode none" if fitting else f"--tokens-per-sample {max_positions}"
+            shorter = self.args.tokens_per_sample + context_window > max_positions
+            mend = [f"--tokens-per-sample {max_positions}"] * shorter
+            mend += ["--sample-break-mode none"] * (self.args.sample_break_mode != "none")
             raise UserError(
                 f"{too_long} of {len(dataset)} blocks, up to {dataset.sizes.max() + context_window} tokens long, don't "
-                f"fit the model, which takes {max_positions}; give {mend}"
+                f"fit the model, which takes {max_positions}; give {' '.join(mend)}"
             )
         return super().eval_lm_dataloader(dataset, max_positions=max_positions, context_window=context_window, **kwargs)
 
