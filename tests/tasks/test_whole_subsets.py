@@ -6,7 +6,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from tests.commands import USER_DIR
 
-MULTIPLE = {"max_tokens": 60, "required_batch_size_multiple": 8}
+MULTIPLE = {"max_tokens": 400, "required_batch_size_multiple": 8}
 
 
 def build(data, *flags):
