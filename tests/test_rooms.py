@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "modules": set(),
     "models": {"modules", "plan", "surgery"},
     "tasks": {"plan", "surgery", "modules", "models", "evaluation"},
-    "evaluation": set(),
+    "evaluation": {"plan"},
     "selection": {"plan", "surgery", "modules", "evaluation"},
     "reports": {"plan"},
     "corpora": set(),

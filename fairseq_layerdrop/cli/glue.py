@@ -12,7 +12,7 @@ from ..corpora.glue import TASKS
 from ..evaluation.cost import seconds
 from ..evaluation.glue import METRICS, glue_scores
 from ..plan import UserError
-from ..selection.calibration import Loaded
+from ..selection.calibration import Loaded, left_out
 from .data_flags import add_data_arguments, at_least_one, load_data
 
 HELP = "score a fine-tuned model by the own metrics of one of GLUE's tasks, and time it"
@@ -69,11 +69,9 @@ def measure(args) -> dict:
     outputs = _outputs(loaded, samples)
     predicted = outputs if loaded.criterion.regression_target else [output.argmax(dim=-1) for output in outputs]
     gold = _labels(loaded, [sample["target"] for sample in samples])
-    wanted = len(loaded.task.dataset(args.gen_subset))
-    if len(gold) < min(wanted, args.sentences or wanted):
-        raise UserError(
-            f"{wanted - len(gold)} of {wanted} examples are too long; fine-tune with --shorten-method truncate"
-        )
+    missing, wanted = left_out(loaded, args.gen_subset, samples, args.sentences)
+    if missing:
+        raise UserError(f"{missing} of {wanted} examples are too long; fine-tune with --shorten-method truncate")
     others = () if task.is_regression else sorted(set(gold) - set(task.labels))
     if others:
         raise UserError(f"{args.data} is no data of {args.task}: it has the label '{others[0]}'")

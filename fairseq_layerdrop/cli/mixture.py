@@ -17,7 +17,7 @@ from ..plan import STACKS, UserError, unit_name, units_of, write_atomically
 from ..reports.drawing import pyplot, save
 from ..reports.mixture_picture import draw_mixture
 from ..selection import tokens
-from ..selection.calibration import Loaded, data_fingerprint
+from ..selection.calibration import Loaded, check_whole, data_fingerprint
 from ..selection.mixture import (
     CodeLengths,
     Hypotheses,
@@ -167,6 +167,7 @@ def _summary(hypotheses: Hypotheses, scores: Scores, codes: CodeLengths, names: 
 def _measure(args, path: str, name: str, folder: Path) -> tuple[dict, Parts]:
     """Load a checkpoint, run all its sub-networks, and sum up."""
     loaded, samples = load_data(argparse.Namespace(**{**vars(args), "path": path}))
+    check_whole(loaded, args.gen_subset, samples, args.sentences)
     rates, source = _prior(args, loaded)
     count = sum(tokens(sample, loaded.pad) for sample in samples)
     hypotheses = _hypotheses(args, tuple(rates.values()), count)

@@ -3,14 +3,26 @@
 import json
 from pathlib import Path
 
-from ..evaluation import PERPLEXITY, TEXT_METRICS, Perplexity, read_eval_lm_log, read_generation_log, text_scores
+from ..evaluation import (
+    PERPLEXITY,
+    TEXT_METRICS,
+    Perplexity,
+    add_text_arguments,
+    joined,
+    metric_of,
+    read_eval_lm_log,
+    read_generation_log,
+)
 from ..plan import UserError
 
-HELP = "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm printed, or of text files"
+HELP = "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm wrote, or of text files"
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("log", metavar="LOG", nargs="?", help="output of fairseq-generate or fairseq-eval-lm")
+    parser.add_argument(
+        "log", metavar="LOG", nargs="?",
+        help="what fairseq-generate or fairseq-eval-lm printed, or the generate-….txt of --results-path",
+    )  # fmt: skip
     parser.add_argument("--hypotheses", metavar="FILE", help="in place of LOG: hypotheses, one a line")
     parser.add_argument("--references", metavar="FILE", help="references, one a line; default: those in LOG")
     parser.add_argument(
@@ -18,6 +30,7 @@ def add_arguments(parser) -> None:
         help="sacrebleu (detokenised; the default), bleu (tokenised), compound-bleu (tokenised, with compounds split), "
         "rouge (as for CNN/DailyMail; <q> or a line feed between sentences), rouge-eli5, or perplexity",
     )  # fmt: skip
+    add_text_arguments(parser)
     parser.add_argument("--words", type=int, metavar="N", help="number of words in the text, for perplexity by word")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -55,6 +68,7 @@ def _texts(args) -> tuple[list[str], list[str]]:
 
 
 def _scores(args) -> dict[str, float | int | str]:
+    metric = metric_of(args)
     if args.metric != PERPLEXITY and args.words is not None:
         raise UserError(f"--words is for --metric perplexity, not {args.metric}")
     if args.metric == PERPLEXITY:
@@ -73,7 +87,7 @@ def _scores(args) -> dict[str, float | int | str]:
             "perplexity by token": read.by_token,
             **by_word,
         }
-    scores = text_scores(args.metric, *_texts(args))
+    scores = metric.scores(*joined(_texts(args), args.remove_bpe))
     return {**scores.values, "signature": scores.signature}
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+from ..evaluation import Metric, add_word_arguments
 from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
 from ..selection import (
     DISTANCES,
@@ -24,6 +25,7 @@ from ..selection import (
     tokens,
 )
 from ..selection.calibration import data_fingerprint
+from ..selection.generation import METRICS as GENERATED
 from ..selection.generation import SETTINGS
 from ..version import __version__
 from .data_flags import GENERATION, add_data_arguments, add_generation_arguments, at_least_one, load_data
@@ -40,7 +42,8 @@ DEFAULTS = {"protect_share": 0.4, "max_plans": 5000, "beam_width": 8}
 
 
 HELP = "choose by data which layers or sub-layers to keep, and write a plan or a ladder for --prune-layers"
-GENERATED = ("bleu", "rouge")
+# What says what a word is in what is generated.
+_WORDS = ("remove_bpe", "tokenize", "tokenizer")
 # Methods that score plans, and by what where they leave no choice.
 SCORING = {"sleb": "loss", "blockpruner": "loss", "finercut": None, "search": None}
 
@@ -80,7 +83,9 @@ def add_arguments(parser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--log", metavar="FILE", help="scores, to go on from after a kill (default: OUT.scores)")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    add_generation_arguments(parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate"))
+    group = parser.add_argument_group("generation, for bleu and rouge, as in fairseq-generate")
+    add_generation_arguments(group)
+    add_word_arguments(group)
 
 
 def _metric(args) -> str | None:
@@ -103,8 +108,9 @@ def _options(args, metric: str | None) -> dict:
     if metric not in GENERATED:
         generation = {name: GENERATION[name].default for name in SETTINGS}
         changed = [name for name, default in generation.items() if getattr(args, name, default) != default]
-        if changed or args.remove_bpe is not None:
-            name = changed[0] if changed else "remove_bpe"
+        changed += [name for name in _WORDS if getattr(args, name) is not None]
+        if changed:
+            name = changed[0]
             raise UserError(f"--{name.replace('_', '-')} is for search --metric bleu or rouge, which generate")
     if args.threshold is not None and (args.keep or args.keep_total is not None):
         raise UserError("--threshold says how much goes; leave out --keep and --keep-total")
@@ -135,6 +141,8 @@ def run(args) -> None:
     sublayers = args.unit == "sublayer" if sublayers is None else sublayers
     metric = _metric(args)
     options = _options(args, metric)
+    words = {name: getattr(args, name) for name in _WORDS}
+    text_metric = Metric(GENERATED[metric][0], **words) if metric in GENERATED else None
     output = Path(args.output)
     processes = Processes()
     if output.suffix != ".json":
@@ -164,7 +172,7 @@ def run(args) -> None:
     }  # fmt: skip
     settings = {key: getattr(args, key) for key in SETTINGS}
     if metric in GENERATED:
-        origin["generation"] = {**settings, "remove_bpe": args.remove_bpe}
+        origin["generation"] = {**settings, **words}
 
     def scorer(name: str) -> Scorer:
         described = {key: value for key, value in origin.items() if key not in ("method", "checkpoint")}
@@ -173,7 +181,7 @@ def run(args) -> None:
         log = ScoreLog(Path(args.log or f"{output}.scores"), described, processes)
         runner, measure, total = engine, None, 1
         if name in GENERATED:
-            runner = Generation(engine, loaded.task, settings, args.remove_bpe, name)
+            runner = Generation(engine, loaded.task, settings, text_metric, GENERATED[name][1])
         elif name == "loss":
             measure, total = loss(loaded.model, loaded.criterion), count
         else:

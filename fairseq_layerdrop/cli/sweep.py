@@ -17,7 +17,7 @@ import torch
 from fairseq.tasks import TASK_REGISTRY
 from tqdm import tqdm
 
-from ..evaluation import TEXT_METRICS
+from ..evaluation import TEXT_METRICS, add_word_arguments
 from ..evaluation.cost import machine
 from ..plan import (
     LADDER_FORMAT,
@@ -84,6 +84,7 @@ def add_arguments(parser) -> None:
         "--metric", choices=("loss", "accuracy", *TEXT_METRICS), default="loss",
         help="beside loss: accuracy of classifiers, the others of models that translate (default: loss)",
     )  # fmt: skip
+    add_word_arguments(group)
     group = parser.add_argument_group("speed")
     group.add_argument("--timed-sentences", type=int, default=100, metavar="N", help="the first N (default: 100)")
     group.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
@@ -223,8 +224,10 @@ def run(args) -> None:
     generation = {name: getattr(args, name) for name in SETTINGS} if does == _TRANSLATE else {}
     how = Measured(
         args.data, args.gen_subset, args.sentences, max_tokens(args), args.batch_size, args.metric, generation,
-        args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides,
+        args.remove_bpe, args.timed_sentences, args.repeats, threads, args.cpu, args.model_overrides, args.tokenize,
+        args.tokenizer,
     )  # fmt: skip
+    how.text_metric  # noqa: B018  tells of a wrong tokenizer before anything is measured
     device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
     described = {
         **vars(how), "user_dir": args.user_dir, "machine": machine(device), "torch": torch.__version__,

@@ -1,9 +1,15 @@
 """BLEU."""
 
+import functools
 import re
 from dataclasses import dataclass
 
 import sacrebleu
+
+from ..plan import UserError
+
+# The names of sacreBLEU's tokenizers.
+TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,33 @@ class Bleu:
     signature: str
 
 
-def detokenised_bleu(hypotheses: list[str], references: list[str]) -> Bleu:
-    """Corpus BLEU of detokenised *hypotheses* against one reference each, as sacreBLEU (Post 2018) computes it.
+@functools.cache
+def sacrebleu_metric(tokenize: str | None = None):
+    """sacreBLEU's BLEU with one of its tokenizers, by default 13a.
 
     Raises:
+        UserError: what the tokenizer needs isn't there.
+    """
+    try:
+        return sacrebleu.metrics.BLEU(tokenize=tokenize)
+    except (ImportError, RuntimeError, OSError) as error:  # a package isn't installed, or a model can't be fetched
+        reason = " ".join(str(error).split())
+        raise UserError(f"sacreBLEU's tokenizer {tokenize} can't be had: {reason}") from error
+
+
+def detokenised_bleu(hypotheses: list[str], references: list[str], tokenize: str | None = None) -> Bleu:
+    """Corpus BLEU of detokenised *hypotheses* against one reference each, as sacreBLEU (Post 2018) computes it.
+
+    Args:
+        hypotheses: one a sentence.
+        references: likewise.
+        tokenize: one of :data:`TOKENIZERS`; by default sacreBLEU's own, 13a.
+
+    Raises:
+        UserError: what the tokenizer needs isn't there.
         ValueError: the two differ in number.
     """
-    return _bleu(sacrebleu.metrics.BLEU(), hypotheses, references)
+    return _bleu(sacrebleu_metric(tokenize), hypotheses, references)
 
 
 def tokenised_bleu(hypotheses: list[str], references: list[str], split_compounds: bool = False) -> Bleu:

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .logs import LogError, read_eval_lm_log, read_generation_log, read_validation_log
-from .metrics import MASKED_LM, PERPLEXITY, TEXT_METRICS, Scores, text_scores
+from .metrics import MASKED_LM, PERPLEXITY, TEXT_METRICS, Metric, Scores, add_text_arguments, metric_of
 from .perplexity import Perplexity
+from .texts import joined
 
 
 @dataclass(frozen=True)
@@ -44,44 +45,45 @@ class Row:
         return {stack: (int(kept), int(full)) for stack, kept, full in found}
 
 
-def _score_log(path: Path, metric: str, references: list[str] | None, words: int | None):
+def _score_log(path: Path, metric: Metric, references: list[str] | None, words: int | None):
     """A log, and its scores.
 
     Raises:
         LogError: the log isn't of a pruned, finished run over all references.
     """
-    if metric == PERPLEXITY:
+    if metric.name == PERPLEXITY:
         log = read_eval_lm_log(path)
         perplexity = Perplexity(log.bits_per_token, log.tokens, words)
         values = {"perplexity by token": perplexity.by_token}
         if words is not None:
             values = {"perplexity by word": perplexity.by_word, **values}
         scores = Scores(values, f"perplexity over {log.tokens:,} tokens")
-    elif metric == MASKED_LM:
+    elif metric.name == MASKED_LM:
         log = read_validation_log(path)
         values = {"perplexity": 2**log.loss, "loss": log.loss}
         scores = Scores(values, "perplexity by masked token, and loss in bits")
     else:
         log = read_generation_log(path)
+        if log.seconds is None:
+            raise LogError(f"{path} is a file of --results-path, which tells no time and no plan; give the whole log")
         wanted = log.references if references is None else references
         if len(log.hypotheses) != len(wanted):
             raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(wanted)} references")
-        scores = text_scores(metric, log.tokenised if TEXT_METRICS[metric] else log.hypotheses, wanted)
+        given = log.tokenised if TEXT_METRICS[metric.name] else log.hypotheses
+        scores = metric.scores(*joined([given, wanted], metric.remove_bpe))
     if log.kept is None:
         raise LogError(f"{path} is of a run without --prune-layers")
-    if log.skipped:
-        raise LogError(f"{path}: {log.skipped} samples were too long and left out; allow longer ones")
     return log, scores
 
 
 def measure(
-    logs: list[Path], metric: str, references: list[str] | None = None, words: int | None = None
+    logs: list[Path], metric: Metric, references: list[str] | None = None, words: int | None = None
 ) -> tuple[list[Row], str]:
     """The rows of all *logs*, deepest first, and the metric's signature.
 
     Args:
         logs: logs, in folders with the names of their models, or such folders.
-        metric: one of :data:`~.metrics.TEXT_METRICS`, perplexity or masked-lm.
+        metric: of texts, perplexity or masked-lm.
         references: a line each; by default those in the logs.
         words: number of words of the text, for perplexity by word.
 
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("--metric", choices=[*TEXT_METRICS, PERPLEXITY, MASKED_LM], default="sacrebleu")
     parser.add_argument("--reference", type=Path, help="references, one a line; default: those in the logs")
     parser.add_argument("--words", type=int, help="number of words in the text, for perplexity by word")
+    add_text_arguments(parser)
     parser.add_argument("--paper", type=Path, help="JSON file with published values")
     parser.add_argument("--out", type=Path, required=True, help="where to write: OUT.json, OUT.md, OUT.png")
     parser.add_argument("--title", default="", help="title of the table and the picture")
@@ -194,7 +197,7 @@ def main() -> None:
             raise LogError(f"no such file: {args.reference}")
         references = args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     paper = args.paper and json.loads(args.paper.read_text(encoding="utf-8"))
-    rows, signature = measure(args.logs, args.metric, references, args.words)
+    rows, signature = measure(args.logs, metric_of(args), references, args.words)
     table = to_markdown(rows, signature, paper, args.title)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     result = {

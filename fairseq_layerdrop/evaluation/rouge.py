@@ -1,18 +1,17 @@
 """ROUGE (Lin 2004): of summaries by Google's rouge-score, of ELI5's answers by the package that its authors used."""
 
 import contextlib
-import functools
 import sys
 from collections.abc import Sequence
 from statistics import fmean
 
-import pysbd
 from nltk.stem.porter import PorterStemmer
 from rouge import Rouge
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
 
-# Between the sentences of a summary that is written in one line.
-SENTENCE_END = "<q>"
+from .sentences import in_sentences
+from .texts import unicode_words
 
 
 def _mean_f1(
@@ -24,33 +23,32 @@ def _mean_f1(
     return {name: 100 * fmean(score[name].fmeasure for score in scores) for name in names}
 
 
-@functools.cache
-def _segmenter() -> pysbd.Segmenter:
-    return pysbd.Segmenter(language="en", clean=False)
+class _UnicodeTokenizer(Tokenizer):
+    def tokenize(self, text):
+        return unicode_words(text)
 
 
-def in_sentences(text: str) -> str:
-    """*text* with a line for each sentence.
-
-    Sentences end where the text says so (``<q>`` or a line feed); a text that doesn't say is English and is split by
-    pySBD.
-    """
-    text = text.replace(SENTENCE_END, "\n")
-    sentences = text.split("\n") if "\n" in text else _segmenter().segment(text)
-    return "\n".join(filter(None, (sentence.strip() for sentence in sentences)))
+# rouge-score's own tokenizer, with its stemmer, is for English.
+_TOKENIZERS = {"english": None, "unicode": _UnicodeTokenizer()}
 
 
-def summary_rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """ROUGE of summaries as they are told for CNN/DailyMail: F1 in percent, with Porter stems.
+def summary_rouge(hypotheses: list[str], references: list[str], tokenizer: str = "english") -> dict[str, float]:
+    """ROUGE of summaries as they are told for CNN/DailyMail: F1 in percent.
 
-    ``rougeLsum`` is the summary-level ROUGE-L, over sentences (see :func:`in_sentences`); ``rougeL`` takes a summary as
-    one sentence.
+    ``rougeLsum`` is the summary-level ROUGE-L, over sentences (see :func:`~.sentences.in_sentences`); ``rougeL`` takes
+    a summary as one sentence.
+
+    Args:
+        hypotheses: one a line.
+        references: likewise.
+        tokenizer: ``english``, rouge-score's own words of a to z and 0 to 9, with Porter stems; or ``unicode``, the
+            words of any script as they are (see :func:`~.texts.unicode_words`).
 
     Raises:
         ValueError: hypotheses and references differ in number.
     """
     names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-    scorer = RougeScorer(names, use_stemmer=True)
+    scorer = RougeScorer(names, use_stemmer=True, tokenizer=_TOKENIZERS[tokenizer])
     hypotheses, references = ([in_sentences(text) for text in texts] for texts in (hypotheses, references))
     return _mean_f1(scorer, names, hypotheses, references)
 

@@ -165,6 +165,27 @@ def batches(
     return [utils.move_to_cuda(sample) if device.type == "cuda" else sample for sample in samples]
 
 
+def left_out(loaded: Loaded, subset: str, samples: Sequence[Mapping], sentences: int | None = None) -> tuple[int, int]:
+    """How many samples of those that were asked for :func:`batches` left out as too long, and of how many."""
+    whole = len(loaded.task.dataset(subset))
+    wanted = min(whole, sentences or whole)
+    return wanted - sum(int(sample["nsentences"]) for sample in samples), wanted
+
+
+def check_whole(loaded: Loaded, subset: str, samples: Sequence[Mapping], sentences: int | None = None) -> None:
+    """Refuse to measure a part of what was asked for.
+
+    Raises:
+        UserError: :func:`batches` left samples out.
+    """
+    missing, wanted = left_out(loaded, subset, samples, sentences)
+    if missing:
+        raise UserError(
+            f"{missing} of {wanted} samples of '{subset}' are too long for the model; shorten them, or leave them out "
+            "of the data"
+        )
+
+
 def data_fingerprint(samples: Sequence[Mapping]) -> str:
     """SHA-256 of what is in the batches, as ``sha256:…``."""
     digest = hashlib.sha256()

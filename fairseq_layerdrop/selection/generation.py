@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..evaluation import text_scores
+from ..evaluation import Metric, Scores, check_joinable
 from ..plan import STACKS, Unit, UserError, plan_without
 from .engine import Engine
 
@@ -26,7 +26,7 @@ class Translator:
         remove_bpe: how subwords are joined, as ``--remove-bpe`` says.
 
     Raises:
-        UserError: a setting is wrong.
+        UserError: a setting is wrong, or the dictionary has no such subwords.
     """
 
     def __init__(self, task, model, generation: dict, remove_bpe: str | None):
@@ -39,6 +39,7 @@ class Translator:
         except (AssertionError, ValueError) as error:  # fairseq's ways to refuse settings
             raise UserError(f"fairseq can't generate with these settings: {error}") from error
         self.remove_bpe = remove_bpe
+        check_joinable(task.target_dictionary.symbols, remove_bpe)
         try:
             self._text(torch.tensor([task.target_dictionary.eos()]))
         except NotImplementedError as error:
@@ -60,14 +61,22 @@ class Translator:
         except AssertionError as error:  # fairseq's way to say so
             raise UserError(f"these settings generate nothing: {error or 'see --max-len-b, --min-len'}") from error
 
-    def texts(self, samples) -> tuple[list[str], list[str]]:
-        """The best hypotheses for all sentences of *samples*, and their references."""
+    def scores(self, samples, metric: Metric) -> Scores:
+        """Score the best hypotheses for all sentences of *samples*.
+
+        Raises:
+            UserError: the metric isn't for such texts; if the references tell, nothing is generated.
+        """
         pad = self.task.target_dictionary.pad()
-        hypotheses, references = [], []
-        for sample in samples:
-            hypotheses += [self._text(beams[0]["tokens"]) for beams in self.generate(sample)]
-            references += [self._text(target[target != pad], is_reference=True) for target in sample["target"]]
-        return hypotheses, references
+        targets = [target[target != pad] for sample in samples for target in sample["target"]]
+        references = [self._text(target, is_reference=True) for target in targets]
+        metric.check(references)
+        hypotheses = [self._text(beams[0]["tokens"]) for sample in samples for beams in self.generate(sample)]
+        return metric.scores(hypotheses, references)
+
+
+# What plans are scored by: its metric, and which of that metric's scores.
+METRICS = {"bleu": ("sacrebleu", "BLEU"), "rouge": ("rouge", "rougeLsum")}
 
 
 class Generation:
@@ -77,8 +86,8 @@ class Generation:
         engine: has the model and the data.
         task: fairseq's task, for its generator and dictionaries.
         generation: those of fairseq's settings of the generator that are in :data:`SETTINGS`.
-        remove_bpe: how subwords are joined, as ``--remove-bpe`` says.
-        metric: ``bleu`` is sacreBLEU, ``rouge`` is ROUGE-L over summaries' sentences.
+        metric: that of one of :data:`METRICS`, which also says how subwords are joined.
+        score: which of its scores.
 
     Raises:
         UserError: the model doesn't translate, or a setting is wrong.
@@ -86,12 +95,12 @@ class Generation:
 
     parts = 1
 
-    def __init__(self, engine: Engine, task, generation: dict, remove_bpe: str | None, metric: str):
+    def __init__(self, engine: Engine, task, generation: dict, metric: Metric, score: str):
         if tuple(engine.structure) != STACKS:
-            raise UserError(f"--metric {metric} is for models that translate; of this one, take loss")
+            raise UserError(f"{score} is for models that translate; of this one, take loss")
         self.engine = engine
-        self.translator = Translator(task, engine.stacks.model, generation, remove_bpe)
-        self.metric = metric
+        self.translator = Translator(task, engine.stacks.model, generation, metric.remove_bpe)
+        self.metric, self.name = metric, score
 
     def units(self, sublayers: bool) -> tuple[Unit, ...]:
         return self.engine.units(sublayers)
@@ -103,6 +112,4 @@ class Generation:
         kept = set(plan)
         dropped = [unit for unit in self.units(sublayers) if unit not in kept]
         with self.engine.stacks.pruned(plan_without(self.engine.structure, dropped)):
-            hypotheses, references = self.translator.texts(self.engine.samples)
-        name, metric = {"bleu": ("BLEU", "sacrebleu"), "rouge": ("rougeLsum", "rouge")}[self.metric]
-        return -text_scores(metric, hypotheses, references).values[name]
+            return -self.translator.scores(self.engine.samples, self.metric).values[self.name]

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
-from ..evaluation import text_scores
+from ..evaluation import Metric
 from ..evaluation.cost import Spread, bytes_of, forget_peak_memory, multiply_adds, peak_memory, seconds
 from ..plan import Plan, UserError
-from .calibration import Loaded, batches, load
+from .calibration import Loaded, batches, check_whole, load
 from .generation import Translator
 from .measures import loss, tokens
 
@@ -44,6 +44,8 @@ class Measured:
         threads: of PyTorch's operations.
         cpu: leave the GPU alone.
         overrides: fairseq's ``--model-overrides``.
+        tokenize: sacreBLEU's tokenizer.
+        tokenizer: of ROUGE of summaries.
     """
 
     data: str
@@ -59,6 +61,17 @@ class Measured:
     threads: int = 1
     cpu: bool = False
     overrides: str = "{}"
+    tokenize: str | None = None
+    tokenizer: str | None = None
+
+    @property
+    def text_metric(self) -> Metric:
+        """The metric with what it is told.
+
+        Raises:
+            UserError: it can't be told that.
+        """
+        return Metric(self.metric, self.tokenize, self.tokenizer, self.remove_bpe)
 
 
 def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
@@ -75,7 +88,7 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
         ``quality``, ``signature``, ``latency``, ``throughput``, ``peak_memory`` in bytes while it was timed.
 
     Raises:
-        UserError: the checkpoint, the plan, the data or the settings are wrong.
+        UserError: the checkpoint, the plan, the data or the settings are wrong, or the model can't take a sentence.
     """
     torch.set_num_threads(how.threads)
     loaded = load(path, how.data, how.overrides, how.cpu, prune_layers)
@@ -88,7 +101,8 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
     translator = None
     if loaded.translates:
         translator = Translator(loaded.task, loaded.model, dict(how.generation), how.remove_bpe)
-    quality, signature = _quality(loaded, samples, translator, how.metric)
+    check_whole(loaded, how.subset, samples, how.sentences)
+    quality, signature = _quality(loaded, samples, translator, how.text_metric)
     return {
         "task_flags": _task_flags(loaded),
         "kept": str(plan),
@@ -126,20 +140,20 @@ def _task_flags(loaded: Loaded) -> list[str]:
 
 
 @torch.inference_mode()
-def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: str) -> tuple[dict, str]:
+def _quality(loaded: Loaded, samples: Sequence[Mapping], translator, metric: Metric) -> tuple[dict, str]:
     """Scores by name, and how they were computed."""
     measure = loss(loaded.model, loaded.criterion)
     count = sum(tokens(sample, loaded.target_pad) for sample in samples)
     bits = math.fsum(measure(loaded.model, sample) for sample in samples) / count
     found = {"loss": bits} if loaded.classifies else {"loss": bits, "perplexity": 2**bits}
-    if metric == "loss":
+    if metric.name == "loss":
         return found, f"loss in bits per {loaded.target} over {count:,} {loaded.target}s"
-    if metric == "accuracy":
+    if metric.name == "accuracy":
         right = sum(
             int((loaded.predict(sample)[0].argmax(dim=-1) == sample["target"].view(-1)).sum()) for sample in samples
         )
         return {"accuracy": 100 * right / count, **found}, f"accuracy over {count:,} labels"
-    scores = text_scores(metric, *translator.texts(samples))
+    scores = translator.scores(samples, metric)
     return {**scores.values, **found}, scores.signature
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 
+from ..evaluation import Metric
 from .prunable import PrunableTask, prunable_version_of
 from .rouge_validation import RougeConfig, RougeValidation
 
@@ -21,11 +22,9 @@ class LayerDropQuestionAnsweringConfig(RougeConfig):
 class LayerDropQuestionAnsweringTask(RougeValidation, PrunableTask, TranslationTask):
     """Long-form question answering, scored as ELI5 is: ``rouge1``, ``rouge2`` and ``rougeL``."""
 
-    @staticmethod
-    def rouge(hypotheses, references):
-        from ..evaluation.rouge import answer_rouge  # loads nltk
-
-        return answer_rouge(hypotheses, references)
+    @property
+    def rouge_metric(self):
+        return Metric("rouge-eli5", remove_bpe=self.cfg.eval_rouge_remove_bpe)
 
 
 prunable_version_of("layerdrop_question_answering", "layerdrop_question_answering")

@@ -17,7 +17,7 @@ class LayerDropSentencePredictionConfig(SentencePredictionConfig):
     group_by_length: bool = field(
         default=False,
         metadata={
-            "help": "take inputs of about the same length into a batch, so that less of it is padding; with "
+            "help": "take inputs of about the same length into a batch, so that less of it is padding; train with "
             "--required-batch-size-multiple 1, as otherwise the longest may be left out"
         },
     )

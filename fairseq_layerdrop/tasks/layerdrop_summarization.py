@@ -1,18 +1,23 @@
 """``layerdrop_summarization``: translation of articles into summaries, with ``--prune-layers`` and ``--eval-rouge``."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Optional
 
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 
+from ..evaluation import ROUGE_TOKENIZERS, Metric
 from .prunable import PrunableTask, prunable_version_of
 from .rouge_validation import RougeConfig, RougeValidation
 
 
 @dataclass
 class LayerDropSummarizationConfig(RougeConfig):
-    pass
+    eval_rouge_tokenizer: Optional[ChoiceEnum(ROUGE_TOKENIZERS)] = field(
+        default=None,
+        metadata={"help": "ROUGE's words: english, of a to z, with stems (the default), or unicode, of any script"},
+    )
 
 
 @register_task("layerdrop_summarization", dataclass=LayerDropSummarizationConfig)
@@ -21,11 +26,9 @@ class LayerDropSummarizationTask(RougeValidation, PrunableTask, TranslationTask)
 
     metric_settings: ClassVar = {"rougeLsum": "eval_rouge"}
 
-    @staticmethod
-    def rouge(hypotheses, references):
-        from ..evaluation.rouge import summary_rouge  # loads nltk
-
-        return summary_rouge(hypotheses, references)
+    @property
+    def rouge_metric(self):
+        return Metric("rouge", tokenizer=self.cfg.eval_rouge_tokenizer, remove_bpe=self.cfg.eval_rouge_remove_bpe)
 
 
 prunable_version_of("layerdrop_summarization", "layerdrop_summarization")

@@ -27,6 +27,7 @@ from ..surgery import (
 from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
 from .named_files import check_data, check_named_files
+from .whole_subsets import WholeSubsets
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -97,7 +98,7 @@ def _joined_loss(criterion, importances, model, sample):
     return loss, sample_size, logging_output
 
 
-class PrunableTask:
+class PrunableTask(WholeSubsets):
     """Mixed into a fairseq task, before it among the bases: its models are built and loaded pruned.
 
     The task's configuration has a field ``prune_layers`` (see :func:`prune_layers_field`).

@@ -8,6 +8,7 @@ from typing import Optional
 from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 
+from ..evaluation import Metric, check_joinable
 from ..plan import UserError
 from .prunable import prune_layers_field
 
@@ -23,15 +24,19 @@ class RougeConfig(TranslationConfig):
         metadata={"help": "how to generate then, as JSON: beam, min_len, max_len_a, max_len_b, lenpen, …"},
     )
     eval_rouge_remove_bpe: Optional[str] = field(
-        default="sentencepiece", metadata={"help": "what joins subwords: sentencepiece, subword_nmt or @@"}
+        default="sentencepiece", metadata={"help": "what joins subwords: sentencepiece, subword_nmt, or none"}
     )
+
+
+# As many targets tell whether all of them are such that ROUGE can score them.
+_CHECKED = 500
 
 
 class RougeValidation:
     """Mixed into a translation task, before it among the bases: with ``--eval-rouge`` it logs ROUGE in validation.
 
-    A subclass gives ``rouge``, a function from hypotheses and references to scores by name. Each is logged under its
-    name, so that ``--best-checkpoint-metric rougeL --maximize-best-checkpoint-metric`` keeps the best.
+    A subclass gives ``rouge_metric``. Each of its scores is logged under its name, so that ``--best-checkpoint-metric
+    rougeL --maximize-best-checkpoint-metric`` keeps the best.
     """
 
     metric_settings = dict.fromkeys(("rouge1", "rouge2", "rougeL"), "eval_rouge")
@@ -47,6 +52,27 @@ class RougeValidation:
                     UserError(f"--eval-rouge-args must be a JSON object, not '{self.cfg.eval_rouge_args}'").code
                 ) from error
         return model
+
+    @property
+    def rouge_metric(self) -> Metric:
+        raise NotImplementedError
+
+    def rouge(self, hypotheses: list[str], references: list[str]) -> dict[str, float]:
+        return self.rouge_metric.rouge(hypotheses, references)
+
+    def load_dataset(self, split, *args, **kwargs):
+        """Load a split, as fairseq does, and end the program if ROUGE would be wrong for it."""
+        super().load_dataset(split, *args, **kwargs)
+        targets = getattr(self.datasets[split], "tgt", None)
+        if self.cfg.eval_rouge and targets is not None:
+            try:
+                check_joinable(self.target_dictionary.symbols, self.cfg.eval_rouge_remove_bpe)
+                self.rouge_metric.check([self._text(targets[i]) for i in range(min(len(targets), _CHECKED))])
+            except UserError as error:
+                message = error.message.replace("--remove-bpe", "--eval-rouge-remove-bpe")
+                message = message.replace("--tokenizer", "--eval-rouge-tokenizer")
+                raise SystemExit(UserError(f"--eval-rouge: {message}").code) from None
+        return self.datasets[split]
 
     def _text(self, tokens) -> str:
         return self.target_dictionary.string(tokens.int().cpu(), self.cfg.eval_rouge_remove_bpe)

@@ -5,7 +5,7 @@ import json
 import pytest
 import sacrebleu
 
-from fairseq_layerdrop.evaluation import LogError, detokenised_bleu, read_generation_log, read_validation_log
+from fairseq_layerdrop.evaluation import LogError, Metric, detokenised_bleu, read_generation_log, read_validation_log
 from fairseq_layerdrop.evaluation.depth_table import kept_layers, measure, pruned_stacks, to_markdown
 from tests.commands import run
 
@@ -73,7 +73,7 @@ class TestValidationLog:
     def test_table(self, tmp_path):
         (tmp_path / "small").mkdir()
         (tmp_path / "small" / "a.log").write_text(self.TEXT)
-        rows, signature = measure([tmp_path / "small"], "masked-lm")
+        rows, signature = measure([tmp_path / "small"], Metric("masked-lm"))
         assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |\n" in to_markdown(rows, signature)
 
 
@@ -118,7 +118,7 @@ class TestDepthTable:
         (tmp_path / "1.log").write_text(
             log(REFERENCES, kept="encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)")
         )
-        rows, _ = measure([tmp_path], "sacrebleu", REFERENCES)
+        rows, _ = measure([tmp_path], Metric("sacrebleu"), REFERENCES)
         assert pruned_stacks(rows) == ["encoder", "decoder"] and kept_layers(rows[0], pruned_stacks(rows)) == 10
 
     def test_perplexity_beside_the_papers(self, tmp_path):
@@ -130,7 +130,7 @@ class TestDepthTable:
                 f"pruned layers: kept decoder {kept}; 9 parameters before, {parameters} after\n"
                 f"Evaluated 1,200 tokens in 3.5s (9 tokens/s)\nLoss (base 2): {loss}.0000, Perplexity: 16.00\n"
             )
-        rows, signature = measure([tmp_path], "perplexity", words=600)
+        rows, signature = measure([tmp_path], Metric("perplexity"), words=600)
         assert [row.scores["perplexity by token"] for row in rows] == [16, 32]
         assert [row.scores["perplexity by word"] for row in rows] == [256, 1024]
         assert "1,200 tokens" in signature and [row.seconds for row in rows] == [3.5, 3.5]

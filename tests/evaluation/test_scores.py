@@ -9,7 +9,8 @@ from rouge import Rouge
 from rouge_score.rouge_scorer import RougeScorer
 
 from fairseq_layerdrop.evaluation import Perplexity, detokenised_bleu, read_generation_log, tokenised_bleu
-from fairseq_layerdrop.evaluation.rouge import answer_rouge, in_sentences, summary_rouge
+from fairseq_layerdrop.evaluation.rouge import answer_rouge, summary_rouge
+from fairseq_layerdrop.evaluation.sentences import in_sentences
 from tests.commands import LAYERDROP_TRANSLATION, ROOT, ends_in_one_line, generate, layerdrop, run, train_lm
 from tests.tasks.test_language_modeling_commands import evaluate
 

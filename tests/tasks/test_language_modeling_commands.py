@@ -76,6 +76,55 @@ class TestEvalLm:
         ends_in_one_line(evaluate(lm_data, checkpoint, *OURS, "--prune-layers", spec, check=False), words)
 
 
+class TestBlocks:
+    """fairseq-eval-lm cuts the text as the model was trained with, 32 tokens here, unless it is told otherwise."""
+
+    @pytest.fixture
+    def evaluate(self, lm_data, request):
+        def with_flags(*flags, which="checkpoint", task="layerdrop_language_modeling", check=True):
+            return run(
+                "fairseq-eval-lm", lm_data, "--path", request.getfixturevalue(which), "--gen-subset", "valid",
+                "--user-dir", USER_DIR, "--task", task, "--cpu", "--num-workers", "0", *flags, check=check,
+            )  # fmt: skip
+
+        return with_flags
+
+    @pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
+    def test_the_checkpoints_own(self, evaluate, which):
+        done = evaluate(which=which)
+        assert "blocks of 32 tokens, as the model was trained with" in said(done)
+        assert loss(done) == loss(evaluate("--tokens-per-sample", "32", which=which))
+
+    def test_with_context(self, evaluate):
+        """Each block with its context is as long; stock fairseq is told the length."""
+        stock = evaluate("--context-window", "8", "--tokens-per-sample", "32", task="language_modeling")
+        assert loss(evaluate("--context-window", "8")) == loss(stock)
+
+    @pytest.mark.parametrize(
+        "flags, words",
+        [
+            (
+                ("--tokens-per-sample", "40"),
+                "blocks, up to 40 tokens long, don't fit the model, which takes 32",
+            ),
+            (
+                ("--sample-break-mode", "eos", "--model-overrides", "{'max_target_positions': 9}"),
+                "which takes 9; give --tokens-per-sample 9 --sample-break-mode none",
+            ),
+            (("--context-window", "32"), "--context-window 32 leaves nothing of the model's blocks of 32 tokens"),
+        ],
+    )
+    def test_what_does_not_fit(self, evaluate, flags, words):
+        ends_in_one_line(evaluate(*flags, check=False), words)
+
+    def test_what_is_to_be_left_out(self, evaluate):
+        done = evaluate("--tokens-per-sample", "40", "--skip-invalid-size-inputs-valid-test")
+        assert "samples have invalid sizes and will be skipped" in said(done)
+
+    def test_start_symbols(self, evaluate):
+        assert "trained without --add-bos-token; this runs it otherwise" in said(evaluate("--add-bos-token"))
+
+
 @pytest.mark.parametrize("which", ["checkpoint", "stock_checkpoint"])
 def test_validate(lm_data, request, which):
     done = run(
