@@ -7,10 +7,11 @@ from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 
 from .prunable import PrunableTask, prunable_version_of, prune_layers_field
+from .self_teaching import TeachingConfig
 
 
 @dataclass
-class LayerDropLanguageModelingConfig(LanguageModelingConfig):
+class LayerDropLanguageModelingConfig(LanguageModelingConfig, TeachingConfig):
     prune_layers: Optional[str] = prune_layers_field()
 
 

@@ -20,6 +20,7 @@ from ..surgery import (
     task_settings,
 )
 from .fine_tuning import begin_training, starting_spec
+from .self_teaching import Teaching, log_students
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}
@@ -74,6 +75,7 @@ class PrunableTask:
     """
 
     learns_rates = True  # it tells the loss, which --decoder-layerdrop-learned needs
+    teaching: Teaching | None = None
 
     @classmethod
     def add_args(cls, parser):
@@ -91,7 +93,13 @@ class PrunableTask:
             model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
             if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
                 check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
+                Teaching.of(cfg)
         return super().setup_task(cfg, **kwargs)
+
+    @property
+    def gives_plans(self) -> bool:
+        """Whether the training tells the layers of its model what to skip."""
+        return self.teaching is not None and bool(self.teaching.plans)
 
     @property
     def _settings(self):
@@ -112,6 +120,8 @@ class PrunableTask:
 
         run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
         with _one_line(unless=from_checkpoint):
+            if not from_checkpoint and run is not None:
+                self.teaching = Teaching.of(self._settings)
             prune_layers = self._settings.prune_layers
             if prune_layers is None and from_checkpoint:
                 prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
@@ -128,14 +138,25 @@ class PrunableTask:
             if not from_checkpoint:
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
+                if self.teaching is not None:
+                    self.teaching.begin(model, cfg)
         return model
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """One pass of a training; its loss goes through what learns LayerDrop rates."""
+        """One micro-batch of a training; its loss goes through what learns LayerDrop rates, and to sub-networks."""
+
+        def step(criterion):
+            return super(PrunableTask, self).train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+        if self.teaching is not None:
+            with _one_line(unless=False):
+                return self.teaching.train_step(step, sample, model, criterion, update_num)
         importances = [module for module in model.modules() if isinstance(module, LayerImportance)]
-        if importances:
-            criterion = functools.partial(_joined_loss, criterion, importances)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        return step(functools.partial(_joined_loss, criterion, importances) if importances else criterion)
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        super().reduce_metrics(logging_outputs, criterion)
+        log_students(logging_outputs)
 
 
 def prunable_version_of(stock: str, ours: str) -> None:

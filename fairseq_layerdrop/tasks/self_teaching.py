@@ -1,0 +1,379 @@
+"""A network that teaches its own sub-networks while it trains (``--layerdrop-teacher``)."""
+
+import contextlib
+import functools
+import logging
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Optional
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from torch.nn import functional
+
+from ..modules import (
+    LayerDropModuleList,
+    Skips,
+    adaptive_distillation_loss,
+    distillation_loss,
+    draw_one,
+    sub_layers_of,
+)
+from ..plan import StackPlan, UserError, matching, parse_plans
+from ..surgery import SUBLAYERS_SETTING, details, model_structure
+
+logger = logging.getLogger(__name__)
+
+# What a pass skips of each layer, by stack.
+Draw = Mapping[str, Sequence[Skips]]
+
+
+@dataclass
+class TeachingConfig(FairseqDataclass):
+    """Settings of every task."""
+
+    layerdrop_teacher: ChoiceEnum(["none", "self", "r_drop"]) = field(
+        default="none",
+        metadata={
+            "help": "self: in each update the whole network learns from the labels, and the sub-network that LayerDrop "
+            "draws from the whole network's distribution. r_drop: both learn from the labels, and each from the other"
+        },
+    )
+    layerdrop_teacher_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of what --layerdrop-teacher adds to the loss: the divergence of the distributions"},
+    )
+    layerdrop_teacher_temperature: float = field(
+        default=1.0, metadata={"help": "temperature of the distributions that --layerdrop-teacher compares"}
+    )
+    layerdrop_teacher_labels: float = field(
+        default=0.0,
+        metadata={"help": "weight at which the sub-networks of --layerdrop-teacher self learn from the labels too"},
+    )
+    layerdrop_plans: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "the sub-networks for --layerdrop-teacher, in place of LayerDrop's: --prune-layers texts with "
+            "spaces between, where a count may be several, as in decoder=keep:2-4@every_other plan.json*0.5; *WEIGHT "
+            "says how often each is drawn"
+        },
+    )
+    layerdrop_sandwich: bool = field(
+        default=False,
+        metadata={"help": "teach two of --layerdrop-plans in each update: the smallest, and one of the others"},
+    )
+
+
+_DEFAULTS = {item.name: item.default for item in fields(TeachingConfig) if item.name.startswith("layerdrop_")}
+
+
+def skips_of(plan: StackPlan, layers: Sequence[torch.nn.Module]) -> list[Skips]:
+    """What a pass skips of each of *layers* to compute as the pruned stack does."""
+    skips = []
+    for number, layer in enumerate(layers):
+        left = plan.keep[number]
+        gone = {name for name in sub_layers_of(layer) if matching(name, left) is None}
+        heads: dict[str, tuple[int, ...]] = {}
+        for lost_from, name in plan.dropped_sublayers:
+            sub_layer, head, digits = name.partition(".head")
+            if lost_from == number and head:
+                heads[sub_layer] = (*heads.get(sub_layer, ()), int(digits))
+        skips.append(Skips.of(layer, not left, gone, heads))
+    return skips
+
+
+def _members(layers: LayerDropModuleList) -> list[torch.nn.Module]:
+    return [layers[number] for number in range(len(layers))]
+
+
+def kept_share(layers: Mapping[str, LayerDropModuleList], draw: Draw) -> float:
+    """The share of all layers that runs in a pass, where a layer counts by its sub-layers."""
+    kept = [1 - skipped.share_of(layers[name][i]) for name, skips in draw.items() for i, skipped in enumerate(skips)]
+    return sum(kept) / len(kept)
+
+
+@dataclass
+class _Call:
+    """A call of the model, as the criterion made it, and what came back."""
+
+    args: tuple
+    kwargs: Mapping
+    output: tuple
+
+
+def _heard(model, criterion, sample):
+    """What *criterion* returns, and the one call of *model* that it made.
+
+    Raises:
+        UserError: it made none or several.
+    """
+    calls: list[_Call] = []
+    hook = model.register_forward_hook(lambda _, *call: calls.append(_Call(*call)), with_kwargs=True)
+    try:
+        result = criterion(model, sample)
+    finally:
+        hook.remove()
+    if len(calls) != 1:
+        raise UserError(
+            f"--layerdrop-teacher needs a criterion that calls the model once; {type(criterion).__name__} calls it "
+            f"{len(calls)} times"
+        )
+    return result, calls[0]
+
+
+def _scored(criterion, model, sample, call: _Call) -> torch.Tensor | None:
+    """Which rows of an output, positions of sentences, the criterion scores; None where it is all."""
+    if "classification_head_name" in call.kwargs:
+        return None
+    targets = model.get_targets(sample, call.output)
+    if call.kwargs.get("masked_tokens") is not None:
+        targets = targets[call.kwargs["masked_tokens"]]
+    scored = targets.ne(criterion.padding_idx)
+    if getattr(criterion, "ignore_prefix_size", 0):
+        scored[:, : criterion.ignore_prefix_size] = False
+    return None if scored.all() else scored.flatten()
+
+
+def _layers_of(model) -> dict[str, LayerDropModuleList]:
+    return {module.stack: module for module in model.modules() if isinstance(module, LayerDropModuleList)}
+
+
+@contextlib.contextmanager
+def _skipping(layers: Mapping[str, LayerDropModuleList], draw: Draw):
+    with contextlib.ExitStack() as stack:
+        for name, skips in draw.items():
+            stack.enter_context(layers[name].skipping(skips))
+        yield
+
+
+class Teaching:
+    """What ``--layerdrop-teacher`` does in a training.
+
+    In each micro-batch the whole network learns from the labels, as in a training without LayerDrop, and then one or
+    two sub-networks learn from its distribution (in-place distillation and the sandwich rule: Yu & Huang 2019,
+    1903.05134). A sub-network that happens to be the whole network has nothing to learn, and its pass is left out. With
+    ``r_drop`` the loss is that of Liang et al. (2021, 2106.14448), halved, so that its gradients have the size of the
+    plain training's: both passes learn from the labels, and each from the other; the second is of the sub-network, and
+    without rates or plans of the whole network.
+
+    A pass of its own comes with a backward pass of its own, so that the activations of one pass are in memory at a
+    time; with ``r_drop`` those of two. The gradients are reduced over processes in the last one.
+
+    Raises:
+        UserError: a setting is wrong, or settings exclude each other.
+    """
+
+    def __init__(self, settings):
+        given = {name: getattr(settings, name, default) for name, default in _DEFAULTS.items()}
+        self.weight = given["layerdrop_teacher_weight"]
+        self.temperature = given["layerdrop_teacher_temperature"]
+        self.labels = given["layerdrop_teacher_labels"]
+        self.plans = parse_plans(given["layerdrop_plans"]) if given["layerdrop_plans"] is not None else []
+        self.sandwich = given["layerdrop_sandwich"]
+        self.both_ways = str(given["layerdrop_teacher"]) == "r_drop"
+        self._draws: list[tuple[Draw, float]] = []
+        self._update, self._micro_batch = 0, 0
+        for name in ("weight", "labels"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--layerdrop-teacher-{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"--layerdrop-teacher-temperature must be above 0, not {self.temperature}")
+        if self.sandwich and len(self.plans) < 2:
+            raise UserError("--layerdrop-sandwich needs several --layerdrop-plans, as in decoder=keep:2-4@every_other")
+        if self.both_ways and (self.labels or self.sandwich):
+            flag = "--layerdrop-teacher-labels" if self.labels else "--layerdrop-sandwich"
+            raise UserError(f"{flag} is for --layerdrop-teacher self, not for r_drop; leave it out")
+
+    @classmethod
+    def of(cls, settings) -> Optional["Teaching"]:
+        """The teaching that a task's *settings* ask for, if they do.
+
+        Raises:
+            UserError: see above; or nothing would read one of them.
+        """
+        given = {name: getattr(settings, name, default) for name, default in _DEFAULTS.items()}
+        if str(given["layerdrop_teacher"]) != "none":
+            return cls(settings)
+        for name, value in given.items():
+            if name != "layerdrop_teacher" and value != _DEFAULTS[name]:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for --layerdrop-teacher; leave it out, or give that too"
+                )
+        return None
+
+    def begin(self, model, cfg) -> None:
+        """Take the *model* that is to be trained, with its configuration *cfg*.
+
+        Raises:
+            UserError: it isn't one of ours, a plan doesn't fit it, or both plans and rates are given.
+        """
+        if SUBLAYERS_SETTING not in cfg:
+            raise UserError("--layerdrop-teacher works with our architectures; give --arch layerdrop_…")
+        layers = _layers_of(model)
+        learned = [name for name, of_stack in layers.items() if of_stack.importance is not None]
+        rates = [name for name, of_stack in layers.items() if of_stack.rates]
+        if learned and (self.plans or not (self.weight or self.labels)):
+            why = "--layerdrop-plans" if self.plans else "a --layerdrop-teacher-weight of 0"
+            raise UserError(f"--{learned[0]}-layerdrop-learned and {why} exclude each other; leave one out")
+        if self.plans and rates:
+            raise UserError(
+                f"--layerdrop-plans and the rates of the {rates[0]} exclude each other: the sub-networks are either of "
+                "the plans or drawn; give one"
+            )
+        structure = model_structure(cfg)
+        for spec, weight in self.plans:
+            plan = spec.resolve(structure, details(cfg))
+            draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
+            self._draws.append((draw, weight))
+        self._draws.sort(key=lambda draw: kept_share(layers, draw[0]))
+        if not (self.plans or rates or self.both_ways):
+            logger.warning(
+                "--layerdrop-teacher has no sub-network to teach: all LayerDrop rates are 0, and there are no "
+                "--layerdrop-plans"
+            )
+
+    def _students(self, layers: Mapping[str, LayerDropModuleList], update: int) -> list[Draw]:
+        """The sub-networks of this pass."""
+        if update != self._update:
+            self._update, self._micro_batch = update, 0
+        if self.plans:
+            fixed = self._draws[:1] if self.sandwich else []
+            others = self._draws[len(fixed) :]
+            number = draw_one(
+                [weight for _, weight in others],
+                seed=next(iter(layers.values())).seed,
+                stream=zlib.crc32(b"plans"),
+                update=update,
+                micro_batch=self._micro_batch,
+            )
+            draws = [draw for draw, _ in (*fixed, others[number])]
+        else:
+            draws = [{name: of_stack.draw() for name, of_stack in layers.items()}]
+        self._micro_batch += 1
+        runs_whole = self.both_ways or any(of_stack.importance is not None for of_stack in layers.values())
+        return [draw for draw in draws if runs_whole or any(any(skips) for skips in draw.values())]
+
+    def train_step(self, step, sample, model, criterion, update: int):
+        """A micro-batch of the training.
+
+        Args:
+            step: takes a function in the criterion's place forward and backward, as fairseq's ``train_step`` does.
+            sample, model, criterion: of the training.
+            update: number of updates done.
+
+        Returns:
+            what fairseq's ``train_step`` does.
+        """
+        layers = _layers_of(model)
+        students = self._students(layers, update) if self.both_ways or self.weight or self.labels else []
+        lesson = _Lesson(self, criterion, layers, students)
+        if self.both_ways:
+            loss, sample_size, logged = step(lesson.agree)
+        else:
+            with _local(model, bool(students)):
+                loss, sample_size, logged = step(lesson.learn)
+            for number, draw in enumerate(students, 1):
+                with _local(model, number < len(students)):
+                    step(functools.partial(lesson.teach, draw))
+        return loss, sample_size, {**logged, **lesson.logged}
+
+
+def _local(model, wanted: bool):
+    """Where *wanted*, a context in which gradients stay in this process."""
+    return model.no_sync() if wanted and hasattr(model, "no_sync") else contextlib.nullcontext()
+
+
+class _Lesson:
+    """The passes of a micro-batch.
+
+    Attributes:
+        logged: what they tell, as a criterion does: sums over the sample.
+    """
+
+    def __init__(self, teaching: Teaching, criterion, layers, students: Sequence[Draw]):
+        self.teaching, self.criterion, self.layers, self.students = teaching, criterion, layers, students
+        self.logged = {"student_kl": 0.0, "student_kept": 0.0, "student_passes": 1}
+        if teaching.labels or teaching.both_ways:
+            self.logged["student_loss"] = 0.0
+
+    def learn(self, model, sample):
+        """The whole network learns from the labels."""
+        with _skipping(self.layers, {name: [Skips()] * len(layers) for name, layers in self.layers.items()}):
+            result, self.call = _heard(model, self.criterion, sample)
+        self.sample_size = result[1]
+        if self.students:
+            self.scored = _scored(self.criterion, model, sample, self.call)
+            self.teacher = self._rows(self.call.output)
+            self.call.output = None  # its graph goes with the backward pass
+        return result
+
+    def teach(self, draw: Draw, model, sample):
+        """The sub-network *draw* learns from the whole network, and from the labels if it is to."""
+        teaching, label_loss = self.teaching, None
+        with _skipping(self.layers, draw):
+            if teaching.labels or teaching.both_ways:
+                (label_loss, *_), call = _heard(model, self.criterion, sample)
+                output = call.output
+            else:
+                output = model(*self.call.args, **self.call.kwargs)
+        self._log("student_kept", kept_share(self.layers, draw) if draw else 1.0, 1)
+        share, loss = 1 / len(self.students), 0.0
+        if label_loss is not None:
+            self._log("student_loss", label_loss.detach(), share)
+            loss = loss + (1.0 if teaching.both_ways else teaching.labels) * label_loss
+        if teaching.weight:
+            divergence = self._divergence(model, self._rows(output))
+            self._log("student_kl", divergence.detach(), share)
+            loss = loss + teaching.weight * divergence
+        loss = share * loss
+        for layers in self.layers.values():
+            if layers.importance is not None:
+                loss = layers.importance.join(loss, self.sample_size)
+        return loss, self.sample_size, {}
+
+    def agree(self, model, sample):
+        """Both learn from the labels, and each from the other."""
+        loss, *rest = self.learn(model, sample)
+        return 0.5 * (loss + self.teach(self.students[0], model, sample)[0]), *rest
+
+    def _log(self, key: str, value, weight: float) -> None:
+        self.logged[key] = self.logged[key] + weight * value
+
+    def _rows(self, output) -> torch.Tensor:
+        rows = output[0].flatten(0, -2)
+        return rows if self.scored is None else rows[self.scored]
+
+    def _divergence(self, model, student: torch.Tensor) -> torch.Tensor:
+        teacher, both_ways = self.teacher, self.teaching.both_ways
+        if not both_ways:
+            teacher = teacher.detach()
+        if getattr(self.criterion, "regression_target", False):
+            return functional.mse_loss(student.float(), teacher.float(), reduction="sum")
+        softmax = getattr(getattr(model, "decoder", None), "adaptive_softmax", None)
+        if softmax is not None:
+            return adaptive_distillation_loss(softmax, teacher, student, self.teaching.temperature, both_ways)
+
+        def bands(rows):
+            return [model.get_normalized_probs((rows, None), log_probs=True)]
+
+        return distillation_loss(bands, teacher, student, self.teaching.temperature, both_ways)
+
+
+def log_students(logging_outputs) -> None:
+    """Log what the sub-networks did in a training's passes.
+
+    ``student_kl`` is their divergence from the whole network and ``student_loss``, where they learn from labels, that
+    loss, both as a criterion's loss is told: by sample size, base 2. ``student_kept`` is the part of a whole network
+    that ran in their passes: a step cost at most 1 + so much.
+    """
+    told = [logged for logged in logging_outputs if "student_kept" in logged]
+    size = sum(logged["sample_size"] for logged in told)
+    for key in ("student_kl", "student_loss"):
+        if any(key in logged for logged in told):
+            metrics.log_scalar(key, sum(logged[key] for logged in told) / size / math.log(2), size, round=3)
+    if told:
+        passes = sum(logged["student_passes"] for logged in told)
+        metrics.log_scalar("student_kept", sum(logged["student_kept"] for logged in told) / passes, passes, round=3)
