@@ -125,7 +125,7 @@ def _heard(model, criterion, sample):
 
 
 def _scored(criterion, model, sample, call: _Call) -> torch.Tensor | None:
-    """Which rows of an output, positions of sentences, the criterion scores; None where it is all."""
+    """For each row of an output, a position of a sentence, whether the criterion scores it: 1 or 0; None if all."""
     if "classification_head_name" in call.kwargs:
         return None
     targets = model.get_targets(sample, call.output)
@@ -134,7 +134,7 @@ def _scored(criterion, model, sample, call: _Call) -> torch.Tensor | None:
     scored = targets.ne(criterion.padding_idx)
     if getattr(criterion, "ignore_prefix_size", 0):
         scored[:, : criterion.ignore_prefix_size] = False
-    return None if scored.all() else scored.flatten()
+    return scored.flatten().float()
 
 
 def _layers_of(model) -> dict[str, LayerDropModuleList]:
@@ -306,7 +306,7 @@ class _Lesson:
         self.sample_size = result[1]
         if self.students:
             self.scored = _scored(self.criterion, model, sample, self.call)
-            self.teacher = self._rows(self.call.output)
+            self.teacher = self.call.output[0].flatten(0, -2)
             self.call.output = None  # its graph goes with the backward pass
         return result
 
@@ -325,7 +325,7 @@ class _Lesson:
             self._log("student_loss", label_loss.detach(), share)
             loss = loss + (1.0 if teaching.both_ways else teaching.labels) * label_loss
         if teaching.weight:
-            divergence = self._divergence(model, self._rows(output))
+            divergence = self._divergence(model, output[0].flatten(0, -2))
             self._log("student_kl", divergence.detach(), share)
             loss = loss + teaching.weight * divergence
         loss = share * loss
@@ -342,24 +342,17 @@ class _Lesson:
     def _log(self, key: str, value, weight: float) -> None:
         self.logged[key] = self.logged[key] + weight * value
 
-    def _rows(self, output) -> torch.Tensor:
-        rows = output[0].flatten(0, -2)
-        return rows if self.scored is None else rows[self.scored]
-
     def _divergence(self, model, student: torch.Tensor) -> torch.Tensor:
-        teacher, both_ways = self.teacher, self.teaching.both_ways
-        if not both_ways:
-            teacher = teacher.detach()
+        """How far the *student*'s rows of outputs are from the whole network's, summed."""
+        both_ways = self.teaching.both_ways
+        teacher = self.teacher if both_ways else self.teacher.detach()
         if getattr(self.criterion, "regression_target", False):
             return functional.mse_loss(student.float(), teacher.float(), reduction="sum")
+        how = (self.scored, self.teaching.temperature, both_ways)
         softmax = getattr(getattr(model, "decoder", None), "adaptive_softmax", None)
         if softmax is not None:
-            return adaptive_distillation_loss(softmax, teacher, student, self.teaching.temperature, both_ways)
-
-        def bands(rows):
-            return [model.get_normalized_probs((rows, None), log_probs=True)]
-
-        return distillation_loss(bands, teacher, student, self.teaching.temperature, both_ways)
+            return adaptive_distillation_loss(softmax, teacher, student, *how)
+        return distillation_loss(teacher, student, *how)
 
 
 def log_students(logging_outputs) -> None:
