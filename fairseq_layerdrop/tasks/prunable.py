@@ -20,7 +20,8 @@ from ..surgery import (
     task_settings,
 )
 from .fine_tuning import begin_training, starting_spec
-from .self_teaching import Teaching, log_students
+from .lesson import log_students
+from .self_teaching import Teaching
 
 # Stock task -> ours, filled by `prunable_version_of`.
 _VERSIONS: dict[str, str] = {}

@@ -11,24 +11,18 @@ from typing import Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.logging import metrics
-from torch.nn import functional
 
 from ..modules import (
     LayerDropModuleList,
     Skips,
-    adaptive_distillation_loss,
-    distillation_loss,
     draw_one,
     sub_layers_of,
 )
 from ..plan import StackPlan, UserError, matching, parse_plans
-from ..surgery import SUBLAYERS_SETTING, details, model_structure
+from ..surgery import SUBLAYERS_SETTING, details, model_structure, stacks_of
+from .lesson import Draw, Lesson, kept_share
 
 logger = logging.getLogger(__name__)
-
-# What a pass skips of each layer, by stack.
-Draw = Mapping[str, Sequence[Skips]]
 
 
 @dataclass
@@ -89,64 +83,8 @@ def _members(layers: LayerDropModuleList) -> list[torch.nn.Module]:
     return [layers[number] for number in range(len(layers))]
 
 
-def kept_share(layers: Mapping[str, LayerDropModuleList], draw: Draw) -> float:
-    """The share of all layers that runs in a pass, where a layer counts by its sub-layers."""
-    kept = [1 - skipped.share_of(layers[name][i]) for name, skips in draw.items() for i, skipped in enumerate(skips)]
-    return sum(kept) / len(kept)
-
-
-@dataclass
-class _Call:
-    """A call of the model, as the criterion made it, and what came back."""
-
-    args: tuple
-    kwargs: Mapping
-    output: tuple
-
-
-def _heard(model, criterion, sample):
-    """What *criterion* returns, and the one call of *model* that it made.
-
-    Raises:
-        UserError: it made none or several.
-    """
-    calls: list[_Call] = []
-    hook = model.register_forward_hook(lambda _, *call: calls.append(_Call(*call)), with_kwargs=True)
-    try:
-        result = criterion(model, sample)
-    finally:
-        hook.remove()
-    if len(calls) != 1:
-        raise UserError(
-            f"--layerdrop-teacher needs a criterion that calls the model once; {type(criterion).__name__} calls it "
-            f"{len(calls)} times"
-        )
-    return result, calls[0]
-
-
-def _scored(criterion, model, sample, call: _Call) -> torch.Tensor | None:
-    """For each row of an output, a position of a sentence, whether the criterion scores it: 1 or 0; None if all."""
-    if "classification_head_name" in call.kwargs:
-        return None
-    targets = model.get_targets(sample, call.output)
-    if call.kwargs.get("masked_tokens") is not None:
-        targets = targets[call.kwargs["masked_tokens"]]
-    scored = targets.ne(criterion.padding_idx)
-    if getattr(criterion, "ignore_prefix_size", 0):
-        scored[:, : criterion.ignore_prefix_size] = False
-    return scored.flatten().float()
-
-
 def _layers_of(model) -> dict[str, LayerDropModuleList]:
     return {module.stack: module for module in model.modules() if isinstance(module, LayerDropModuleList)}
-
-
-@contextlib.contextmanager
-def _skipping(layers: Mapping[str, LayerDropModuleList], draw: Draw):
-    with contextlib.ExitStack() as stack:
-        for name, skips in draw.items():
-            stack.enter_context(layers[name].skipping(skips))
-        yield
 
 
 class Teaching:
@@ -174,6 +112,7 @@ class Teaching:
         self.plans = parse_plans(given["layerdrop_plans"]) if given["layerdrop_plans"] is not None else []
         self.sandwich = given["layerdrop_sandwich"]
         self.both_ways = str(given["layerdrop_teacher"]) == "r_drop"
+        self._depth = 0
         self._draws: list[tuple[Draw, float]] = []
         self._update, self._micro_batch = 0, 0
         for name in ("weight", "labels"):
@@ -186,6 +125,8 @@ class Teaching:
         if self.both_ways and (self.labels or self.sandwich):
             flag = "--layerdrop-teacher-labels" if self.labels else "--layerdrop-sandwich"
             raise UserError(f"{flag} is for --layerdrop-teacher self, not for r_drop; leave it out")
+        if self.both_ways:
+            self.labels = 1.0
 
     @classmethod
     def of(cls, settings) -> Optional["Teaching"]:
@@ -223,12 +164,13 @@ class Teaching:
                 f"--layerdrop-plans and the rates of the {rates[0]} exclude each other: the sub-networks are either of "
                 "the plans or drawn; give one"
             )
+        self._depth = sum(len(stack.layers) for stack in stacks_of(model).values())
         structure = model_structure(cfg)
         for spec, weight in self.plans:
             plan = spec.resolve(structure, details(cfg))
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
             self._draws.append((draw, weight))
-        self._draws.sort(key=lambda draw: kept_share(layers, draw[0]))
+        self._draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
         if not (self.plans or rates or self.both_ways):
             logger.warning(
                 "--layerdrop-teacher has no sub-network to teach: all LayerDrop rates are 0, and there are no "
@@ -268,8 +210,11 @@ class Teaching:
             what fairseq's ``train_step`` does.
         """
         layers = _layers_of(model)
-        students = self._students(layers, update) if self.both_ways or self.weight or self.labels else []
-        lesson = _Lesson(self, criterion, layers, students)
+        model.set_num_updates(update)  # draws are keyed by it
+        students = self._students(layers, update) if self.weight or self.labels else []
+        lesson = Lesson(
+            criterion, layers, self._depth, students, self.weight, self.temperature, self.labels, self.both_ways
+        )
         if self.both_ways:
             loss, sample_size, logged = step(lesson.agree)
         else:
@@ -284,89 +229,3 @@ class Teaching:
 def _local(model, wanted: bool):
     """Where *wanted*, a context in which gradients stay in this process."""
     return model.no_sync() if wanted and hasattr(model, "no_sync") else contextlib.nullcontext()
-
-
-class _Lesson:
-    """The passes of a micro-batch.
-
-    Attributes:
-        logged: what they tell, as a criterion does: sums over the sample.
-    """
-
-    def __init__(self, teaching: Teaching, criterion, layers, students: Sequence[Draw]):
-        self.teaching, self.criterion, self.layers, self.students = teaching, criterion, layers, students
-        self.logged = {"student_kl": 0.0, "student_kept": 0.0, "student_passes": 1}
-        if teaching.labels or teaching.both_ways:
-            self.logged["student_loss"] = 0.0
-
-    def learn(self, model, sample):
-        """The whole network learns from the labels."""
-        with _skipping(self.layers, {name: [Skips()] * len(layers) for name, layers in self.layers.items()}):
-            result, self.call = _heard(model, self.criterion, sample)
-        self.sample_size = result[1]
-        if self.students:
-            self.scored = _scored(self.criterion, model, sample, self.call)
-            self.teacher = self.call.output[0].flatten(0, -2)
-            self.call.output = None  # its graph goes with the backward pass
-        return result
-
-    def teach(self, draw: Draw, model, sample):
-        """The sub-network *draw* learns from the whole network, and from the labels if it is to."""
-        teaching, label_loss = self.teaching, None
-        with _skipping(self.layers, draw):
-            if teaching.labels or teaching.both_ways:
-                (label_loss, *_), call = _heard(model, self.criterion, sample)
-                output = call.output
-            else:
-                output = model(*self.call.args, **self.call.kwargs)
-        self._log("student_kept", kept_share(self.layers, draw) if draw else 1.0, 1)
-        share, loss = 1 / len(self.students), 0.0
-        if label_loss is not None:
-            self._log("student_loss", label_loss.detach(), share)
-            loss = loss + (1.0 if teaching.both_ways else teaching.labels) * label_loss
-        if teaching.weight:
-            divergence = self._divergence(model, output[0].flatten(0, -2))
-            self._log("student_kl", divergence.detach(), share)
-            loss = loss + teaching.weight * divergence
-        loss = share * loss
-        for layers in self.layers.values():
-            if layers.importance is not None:
-                loss = layers.importance.join(loss, self.sample_size)
-        return loss, self.sample_size, {}
-
-    def agree(self, model, sample):
-        """Both learn from the labels, and each from the other."""
-        loss, *rest = self.learn(model, sample)
-        return 0.5 * (loss + self.teach(self.students[0], model, sample)[0]), *rest
-
-    def _log(self, key: str, value, weight: float) -> None:
-        self.logged[key] = self.logged[key] + weight * value
-
-    def _divergence(self, model, student: torch.Tensor) -> torch.Tensor:
-        """How far the *student*'s rows of outputs are from the whole network's, summed."""
-        both_ways = self.teaching.both_ways
-        teacher = self.teacher if both_ways else self.teacher.detach()
-        if getattr(self.criterion, "regression_target", False):
-            return functional.mse_loss(student.float(), teacher.float(), reduction="sum")
-        how = (self.scored, self.teaching.temperature, both_ways)
-        softmax = getattr(getattr(model, "decoder", None), "adaptive_softmax", None)
-        if softmax is not None:
-            return adaptive_distillation_loss(softmax, teacher, student, *how)
-        return distillation_loss(teacher, student, *how)
-
-
-def log_students(logging_outputs) -> None:
-    """Log what the sub-networks did in a training's passes.
-
-    ``student_kl`` is their divergence from the whole network and ``student_loss``, where they learn from labels, that
-    loss, both as a criterion's loss is told: by sample size, base 2. ``student_kept`` is the part of a whole network
-    that ran in their passes: a step cost at most 1 + so much.
-    """
-    told = [logged for logged in logging_outputs if "student_kept" in logged]
-    size = sum(logged["sample_size"] for logged in told)
-    for key in ("student_kl", "student_loss"):
-        if any(key in logged for logged in told):
-            metrics.log_scalar(key, sum(logged[key] for logged in told) / size / math.log(2), size, round=3)
-    if told:
-        passes = sum(logged["student_passes"] for logged in told)
-        metrics.log_scalar("student_kept", sum(logged["student_kept"] for logged in told) / passes, passes, round=3)
