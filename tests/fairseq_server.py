@@ -6,6 +6,7 @@ no child of who asks for it, and so outlives one that is killed.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -28,9 +29,10 @@ COMMANDS = {
     "fairseq-validate": "fairseq_cli.validate:cli_main",
 }
 
-# What the commands import, but for their own modules.
+# What the commands import, but for their own modules; torch's optimizers import torch._dynamo.
 LIBRARIES = (
     "fairseq.models.transformer_lm", "fairseq.tasks.language_modeling", "fairseq.trainer", "sacrebleu", "torch",
+    "torch._dynamo", "torch.distributed.fsdp",
 )  # fmt: skip
 
 
@@ -124,9 +126,20 @@ def serve(address: str) -> list[str] | None:
             os._exit(0)
 
 
+def warm_up() -> None:
+    """Read a command line as fairseq does: hydra's parser is slow until it has seen its grammar."""
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    words = ["data", "--arch", "transformer_tiny", "--optimizer", "adam", "--lr", "0.1", "--max-tokens", "9"]
+    convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), words))
+
+
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
+    warm_up()
+    gc.freeze()  # what is there now is neither searched nor copied in the forks
     logging.root.handlers.clear()  # a command sets up logging before it imports fairseq
     logging.root.setLevel(logging.WARNING)
     if serve(sys.argv[1]):
