@@ -93,8 +93,9 @@ class PrunableTask:
                 parse(cfg.prune_layers)  # tell of mistakes before any data is read
             model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
             if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
-                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
-                Teaching.of(cfg)
+                teaching = Teaching.of(cfg)
+                needs = {} if teaching is None else teaching.needs
+                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None, **needs)
         return super().setup_task(cfg, **kwargs)
 
     @property

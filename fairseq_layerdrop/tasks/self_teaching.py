@@ -145,6 +145,11 @@ class Teaching:
                 )
         return None
 
+    @property
+    def needs(self) -> dict[str, bool]:
+        """What :func:`~fairseq_layerdrop.models.check_training` is to know."""
+        return {"teaches": True, "agrees": self.both_ways}
+
     def begin(self, model, cfg) -> None:
         """Take the *model* that is to be trained, with its configuration *cfg*.
 
