@@ -58,8 +58,14 @@ def _scored(criterion, model, sample, call: _Call) -> torch.Tensor | None:
     return scored.flatten().float()
 
 
+def whole(layers: Mapping[str, LayerDropModuleList]) -> Draw:
+    """A draw that skips nothing."""
+    return {name: [Skips()] * len(of_stack) for name, of_stack in layers.items()}
+
+
 @contextlib.contextmanager
-def _skipping(layers: Mapping[str, LayerDropModuleList], draw: Draw):
+def skipping(layers: Mapping[str, LayerDropModuleList], draw: Draw):
+    """Within this context passes skip what *draw* says, and draw nothing."""
     with contextlib.ExitStack() as stack:
         for name, skips in draw.items():
             stack.enter_context(layers[name].skipping(skips))
@@ -97,7 +103,7 @@ class Lesson:
 
     def learn(self, model, sample):
         """The whole network learns from the labels."""
-        with _skipping(self.layers, {name: [Skips()] * len(layers) for name, layers in self.layers.items()}):
+        with skipping(self.layers, whole(self.layers)):
             result, self.call = _heard(model, self.criterion, sample)
         self.sample_size = result[1]
         if self.students:
@@ -110,7 +116,7 @@ class Lesson:
     def teach(self, draw: Draw, model, sample):
         """The sub-network *draw* learns from the whole network, and from the labels if it is to."""
         share, loss = 1 / len(self.students), 0.0
-        with _skipping(self.layers, draw):
+        with skipping(self.layers, draw):
             if self.labels:
                 (label_loss, *_), call = _heard(model, self.criterion, sample)
                 output, loss = call.output, self.labels * label_loss

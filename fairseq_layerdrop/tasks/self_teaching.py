@@ -113,7 +113,7 @@ class Teaching:
         self.sandwich = given["layerdrop_sandwich"]
         self.both_ways = str(given["layerdrop_teacher"]) == "r_drop"
         self._depth = 0
-        self._draws: list[tuple[Draw, float]] = []
+        self.draws: list[tuple[Draw, float]] = []
         self._update, self._micro_batch = 0, 0
         for name in ("weight", "labels"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -174,21 +174,21 @@ class Teaching:
         for spec, weight in self.plans:
             plan = spec.resolve(structure, details(cfg))
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
-            self._draws.append((draw, weight))
-        self._draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
+            self.draws.append((draw, weight))
+        self.draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
         if not (self.plans or rates or self.both_ways):
             logger.warning(
                 "--layerdrop-teacher has no sub-network to teach: all LayerDrop rates are 0, and there are no "
                 "--layerdrop-plans"
             )
 
-    def _students(self, layers: Mapping[str, LayerDropModuleList], update: int) -> list[Draw]:
+    def students(self, layers: Mapping[str, LayerDropModuleList], update: int) -> list[Draw]:
         """The sub-networks of this pass."""
         if update != self._update:
             self._update, self._micro_batch = update, 0
         if self.plans:
-            fixed = self._draws[:1] if self.sandwich else []
-            others = self._draws[len(fixed) :]
+            fixed = self.draws[:1] if self.sandwich else []
+            others = self.draws[len(fixed) :]
             number = draw_one(
                 [weight for _, weight in others],
                 seed=next(iter(layers.values())).seed,
@@ -216,7 +216,7 @@ class Teaching:
         """
         layers = _layers_of(model)
         model.set_num_updates(update)  # draws are keyed by it
-        students = self._students(layers, update) if self.weight or self.labels else []
+        students = self.students(layers, update) if self.weight or self.labels else []
         lesson = Lesson(
             criterion, layers, self._depth, students, self.weight, self.temperature, self.labels, self.both_ways
         )

@@ -23,6 +23,7 @@ from fairseq_layerdrop.models import check_training
 from fairseq_layerdrop.modules import LayerDropModuleList, Skips, distillation
 from fairseq_layerdrop.plan import UserError, parse
 from fairseq_layerdrop.surgery import build_pruned, slice_state_dict
+from fairseq_layerdrop.tasks.lesson import skipping, whole
 from fairseq_layerdrop.tasks.self_teaching import Teaching
 from tests.models.test_layerdrop_models import SAMPLE, FakeTask, build, settings, tiny, tiny_settings
 from tests.models.test_layerdrop_roberta import TINY as ROBERTA
@@ -116,9 +117,8 @@ class TestOnePass:
     def by_hand(model, cfg, plan, temperature, symmetric):
         """Losses of the labels for the whole network and for the pruned one, and their divergence."""
         lists = [module for module in model.modules() if isinstance(module, LayerDropModuleList)]
-        with contextlib.ExitStack() as stack:
-            for layers in lists:
-                stack.enter_context(layers.skipping([Skips()] * len(layers)))
+        layers = {of_stack.stack: of_stack for of_stack in lists}
+        with skipping(layers, whole(layers)):
             logits = model(**SAMPLE)[0]
         student = sub_network(model, cfg, plan)(**SAMPLE)[0]
         losses = [SMOOTHED.compute_loss(model, (out, None), TRANSLATION)[0] for out in (logits, student)]
@@ -159,7 +159,7 @@ class TestKinds:
             for parameter in model.parameters():
                 parameter.data.mul_(4)
         outputs = []
-        for skips in ([Skips()] * 4, teaching._draws[0][0][next(iter(teaching._draws[0][0]))]):
+        for skips in ([Skips()] * 4, teaching.draws[0][0][next(iter(teaching.draws[0][0]))]):
             (layers,) = (module for module in model.modules() if isinstance(module, LayerDropModuleList))
             with layers.skipping(skips), torch.no_grad():
                 kwargs = {"features_only": True, "classification_head_name": "topic"} if head else {}
@@ -284,7 +284,7 @@ class TestDraws:
             for _ in range(micro_batches):
                 yield [
                     {name: tuple(skipped.layer for skipped in skips) for name, skips in draw.items()}
-                    for draw in teaching._students(layers, update)
+                    for draw in teaching.students(layers, update)
                 ]
 
     def test_are_layerdrops(self):
