@@ -32,11 +32,12 @@ MODELS = {
     "cnn_dm/baseline_6_6": (32_000, 60_522_496),
     "cnn_dm/layerdrop_6_6": (32_000, 60_522_496),
     "cnn_dm/layerdrop_6_8": (32_000, 68_930_560),
+    "cnn_dm/teacher_6_6": (32_000, 60_522_496),
     "eli5/layerdrop_6_6": (40_000, None),
     "iwslt14_de_en/baseline": (10_000, None),
     "iwslt14_de_en/layerdrop": (10_000, None),
     "multi30k/baseline": (5_908, 5_591_040),
-    "multi30k/layerdrop": (5_908, 5_591_040),
+    **{f"multi30k/{run}": (5_908, 5_591_040) for run in ("layerdrop", "teacher", "teacher_plans", "rdrop")},
     **{
         f"glue/{task}": (50_265, 355_411_033)
         for task in ("CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B")
@@ -44,6 +45,7 @@ MODELS = {
     "roberta/base": (50_265, 124_696_665),
     "roberta/large": (50_265, 355_411_033),
     "roberta/large_48": (50_265, 657_720_409),
+    "roberta/teacher_base": (50_265, 124_696_665),
     "roberta/small_baseline": (4_905, None),
     "roberta/small_baseline_short": (4_905, None),
     "roberta/small_layerdrop": (4_905, None),
@@ -51,12 +53,14 @@ MODELS = {
     "wikitext103/baseline_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_16": (267_744, 246_933_504),
     "wikitext103/layerdrop_40": (267_744, 423_352_320),
+    "wikitext103/teacher_16": (267_744, 246_933_504),
     "wikitext2/baseline": (4_904, None),
-    "wikitext2/layerdrop": (4_904, None),
+    **{f"wikitext2/{run}": (4_904, None) for run in ("layerdrop", "teacher", "teacher_plans", "rdrop")},
     "wmt16_en_de/baseline_12_6": (32_768, 285_489_152),
     "wmt16_en_de/baseline_6_6": (32_768, 209_911_808),
     "wmt16_en_de/layerdrop_12_6": (32_768, 285_489_152),
     "wmt16_en_de/layerdrop_6_6": (32_768, 209_911_808),
+    "wmt16_en_de/teacher_6_6": (32_768, 209_911_808),
 }
 
 
@@ -156,6 +160,27 @@ def test_baselines_differ_in_layerdrop_and_dropout_alone(folder):
         assert ours == other
 
 
+TAUGHT = [config for config in CONFIGS if config.stem.startswith(("teacher", "rdrop"))]
+
+
+@pytest.mark.parametrize("config", TAUGHT, ids=name_of)
+def test_teachers_differ_from_the_plain_run_alone_in_what_they_teach(config):
+    plain = {"roberta": "base"}.get(config.parent.name, f"baseline{config.stem.removeprefix('teacher')}")
+    plain = config.parent / f"{plain}.yaml"
+    ours, other = (OmegaConf.load(path) for path in (config, plain if plain.exists() else plain.with_stem("baseline")))
+    assert ours.task.layerdrop_teacher == ("r_drop" if config.stem == "rdrop" else "self")
+    for cfg in (ours, other):
+        for name in [name for name in cfg.task if name.startswith("layerdrop_")]:
+            del cfg.task[name]
+        for name in ("encoder_layerdrop", "decoder_layerdrop"):
+            cfg.model.pop(name, None)
+        del cfg.hydra.run.dir, cfg.checkpoint.save_dir
+    assert ours == other
+    if is_full(config):
+        header = config.read_text().split("common:")[0]
+        assert "Expected: updates that take" in header and "Hoped for, and not" in header
+
+
 @pytest.mark.parametrize("name", ["layerdrop", "baseline"])
 def test_short_blocks_differ_in_length_and_updates_alone(name):
     ours, short = (OmegaConf.load(ROOT / f"configs/roberta/small_{name}{end}.yaml") for end in ("", "_short"))
@@ -167,8 +192,15 @@ def test_short_blocks_differ_in_length_and_updates_alone(name):
     assert ours == short
 
 
-@pytest.mark.parametrize("name", ["multi30k/layerdrop", "multi30k/baseline"])
-def test_trains(name, translation_data, tmp_path):
+@pytest.mark.parametrize(
+    "name, rate, overrides",
+    [
+        ("multi30k/layerdrop", 0.2, ()),
+        ("multi30k/baseline", 0.0, ()),
+        ("multi30k/teacher", 0.5, ("common.bf16=true",)),  # fairseq-train takes --bf16 without a GPU for a TPU's
+    ],
+)
+def test_trains(name, rate, overrides, translation_data, tmp_path):
     """fairseq-hydra-train on tiny data, and the pruned model translates."""
     config = ROOT / "configs" / f"{name}.yaml"
     data = tmp_path / "data-bin"  # the binarised files carry their languages in their names
@@ -179,10 +211,9 @@ def test_trains(name, translation_data, tmp_path):
     run(
         "fairseq-hydra-train", "--config-dir", config.parent, "--config-name", config.stem,
         f"common.user_dir={USER_DIR}", "common.seed=7", f"task.data={data}", f"checkpoint.save_dir={tmp_path / 'save'}",
-        f"hydra.run.dir={tmp_path}", "dataset.max_tokens=200", "optimization.max_epoch=1",
+        f"hydra.run.dir={tmp_path}", "dataset.max_tokens=200", "optimization.max_epoch=1", *overrides,
     )  # fmt: skip
     saved = load_checkpoint(tmp_path / "save" / "checkpoint_best.pt")
-    rate = 0.2 if config.stem == "layerdrop" else 0.0
     model = saved["cfg"]["model"]
     assert (model["encoder_layerdrop"], model["decoder_layerdrop"], model["seed"]) == (rate, rate, 7)
     assert all(torch.isfinite(tensor).all() for tensor in saved["model"].values())

@@ -72,7 +72,7 @@ def make_droppable(model, args, task) -> None:
         layers = [stack.layers[i] for i in range(len(stack.layers))]
         chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
         share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
-        use_layerdrop(stack, name, args, layers)
+        use_layerdrop(stack, name, args, layers, even_without_rates=getattr(task, "gives_plans", False))
         if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
             raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
         stack.register_load_state_dict_pre_hook(partial(_fit_state, name, chunks))
@@ -121,12 +121,12 @@ def check_settings(args) -> None:
         refuse_sharding(getattr(args, "ddp_backend", None))
 
 
-def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:
+def use_layerdrop(stack, name: str, args, layers: list[nn.Module], even_without_rates: bool = False) -> None:
     """Give *stack* a :class:`~fairseq_layerdrop.modules.LayerDropModuleList` of its own layers.
 
     Args:
         stack: a fairseq encoder or decoder with a module list ``layers``; changed in place. Where all rates are 0,
-            it is left alone.
+            it is left alone, unless *even_without_rates*.
         name: ``encoder`` or ``decoder``.
         args: the model's settings.
         layers: its layers.
@@ -140,7 +140,7 @@ def use_layerdrop(stack, name: str, args, layers: list[nn.Module]) -> None:
         raise UserError(f"--{name}-layerdrop-learned finds the rate of each layer; give one rate, --{name}-layerdrop")
     if learned and not 0 < rates.layers[0] < 1:
         raise UserError(f"--{name}-layerdrop-learned needs a mean rate, --{name}-layerdrop, between 0 and 1")
-    if not rates:
+    if not rates and not even_without_rates:
         return
     for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
         if any(rates.heads) and getattr(args, setting, None):

@@ -75,26 +75,29 @@ def _tell_of_ours(args) -> None:
     )
 
 
-def check_training(args, distribution, pruned: bool = False) -> None:
+def check_training(args, distribution, pruned: bool = False, teaches: bool = False, agrees: bool = False) -> None:
     """Refuse a training whose settings don't go together, and warn of one that isn't what it seems.
 
     Args:
         args: settings of its model, one of ours or of fairseq's; they may lack what the architecture gives.
         distribution: fairseq's settings of distributed training.
         pruned: whether the model is to be pruned.
+        teaches: whether ``--layerdrop-teacher`` runs parts of it.
+        agrees: whether two passes of it have one backward pass, as with ``r_drop``.
 
     Raises:
         UserError: they exclude each other, or nothing would read one of them.
     """
     _check_schedules(args)
     shares = shares_layers(args)
-    if pruned or shares or drops_groups(args) or getattr(args, SUBLAYERS_SETTING, None):
+    if pruned or shares or teaches or drops_groups(args) or getattr(args, SUBLAYERS_SETTING, None):
         refuse_sharding(distribution.ddp_backend)
     checkpointed = any(getattr(args, f"{what}_activations", None) for what in ("checkpoint", "offload"))
     by_torch = distribution.distributed_world_size > 1 and distribution.ddp_backend in ("pytorch_ddp", "c10d")
-    if shares and checkpointed and by_torch:
+    if (shares or agrees) and checkpointed and by_torch:
+        what = "layers that share their weights" if shares else "--layerdrop-teacher r_drop"
         raise UserError(
-            "--checkpoint-activations and layers that share their weights train on several processes with legacy_ddp "
-            "only; give --ddp-backend legacy_ddp"
+            f"--checkpoint-activations and {what} train on several processes with legacy_ddp only; give --ddp-backend "
+            "legacy_ddp"
         )
     _tell_of_ours(args)

@@ -20,7 +20,18 @@ def draw_skips(rates, *, seed: int, stream: int, update: int, micro_batch: int) 
     Returns:
         one truth value a group, True where it is skipped.
     """
+    uniform = _generator(seed, stream, update, micro_batch).random(len(rates))
+    return [bool(u < rate) for u, rate in zip(uniform, rates)]
+
+
+def draw_one(weights, *, seed: int, stream: int, update: int, micro_batch: int) -> int:
+    """Draw a number below ``len(weights)``, with probabilities in proportion to *weights*; see :func:`draw_skips`."""
+    shares = np.cumsum(np.asarray(weights, dtype=float))
+    uniform = _generator(seed, stream, update, micro_batch).random()
+    return min(int(np.searchsorted(shares, uniform * shares[-1], side="right")), len(weights) - 1)
+
+
+def _generator(seed: int, stream: int, update: int, micro_batch: int) -> np.random.Generator:
     key = np.array([seed % 2**64, stream], dtype=np.uint64)
     counter = np.array([0, 0, micro_batch, update], dtype=np.uint64)
-    uniform = np.random.Generator(np.random.Philox(key=key, counter=counter)).random(len(rates))
-    return [bool(u < rate) for u, rate in zip(uniform, rates)]
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

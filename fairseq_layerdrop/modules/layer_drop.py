@@ -1,7 +1,8 @@
 """LayerDrop (Fan, Grave & Joulin 2020, section 3.2) as a list of layers: whole layers, sub-layers and heads."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -76,6 +77,10 @@ class Skips:
             sub_layers=tuple(name for name in names if name in gone),
             heads={name: dropped for name, dropped in heads.items() if dropped and name not in gone},
         )
+
+    def share_of(self, layer: nn.Module) -> float:
+        """The share of the sub-layers of *layer* that is skipped."""
+        return float(self.layer) or len(self.sub_layers) / max(len(sub_layers_of(layer)), 1)
 
     def __bool__(self) -> bool:
         return self.layer or bool(self.sub_layers) or bool(self.heads)
@@ -164,6 +169,7 @@ class LayerDropModuleList(nn.ModuleList):
         object.__setattr__(self, "importance", importance)
         self.update = 0
         self.micro_batch = 0
+        self._given: Sequence[Skips] | None = None
 
     @torch.jit.unused  # a script of the layers drops nothing
     @property
@@ -197,9 +203,10 @@ class LayerDropModuleList(nn.ModuleList):
             micro_batch=self.micro_batch,
         )
 
-    def _draw(self, layers: list[nn.Module], keep: torch.Tensor | None = None) -> list[Skips]:
-        """What this pass skips of each of *layers*, kept with probabilities *keep* where these are learned."""
-        rates = self.rates_in_force
+    def draw(self) -> list[Skips]:
+        """Draw what the next pass skips of each layer. A pass does so by itself, unless :meth:`skipping` tells it."""
+        layers, rates = list(super().__iter__()), self.rates_in_force
+        keep = None if self.importance is None else self.importance.keep_rates(rates.layers)
         rates_of_layers = rates.layers if keep is None else (1 - keep.detach()).tolist()
         whole = self._draw_kind("", rates_of_layers)
         if keep is not None:
@@ -224,27 +231,33 @@ class LayerDropModuleList(nn.ModuleList):
                 if skip:
                     heads[i][name] = (*heads[i].get(name, ()), head)
         self.micro_batch += 1
-        return [Skips.of(*of_layer) for of_layer in zip(layers, whole, sub_layers, heads)]
+        skips = [Skips.of(*of_layer) for of_layer in zip(layers, whole, sub_layers, heads)]
+        shares = [skipped.share_of(layer) for layer, skipped in zip(layers, skips)]
+        metrics.log_scalar(f"{self.stack}_skipped", sum(shares) / len(shares), round=3)
+        return skips
+
+    @contextmanager
+    def skipping(self, skips: Sequence[Skips]):
+        """Within this context each training pass skips *skips*, one a layer, and draws nothing."""
+        before, self._given = self._given, skips
+        try:
+            yield
+        finally:
+            self._given = before
 
     def __iter__(self):
         layers = list(super().__iter__())
         if not self.training:
             yield from layers
             return
-        keep = None if self.importance is None else self.importance.keep_rates(self.rates_in_force.layers)
-        skips = self._draw(layers, keep)
+        skips = self.draw() if self._given is None else self._given
         sub_layers = [sub_layers_of(layer) for layer in layers]
         unattended = not any(
             "encoder_attn" in names and "encoder_attn" not in skipped.sub_layers and not skipped.layer
             for names, skipped in zip(sub_layers, skips)
         )
-        shares = [
-            float(skipped.layer) or len(skipped.sub_layers) / max(len(names), 1)
-            for names, skipped in zip(sub_layers, skips)
-        ]
-        metrics.log_scalar(f"{self.stack}_skipped", sum(shares) / len(shares), round=3)
         for number, (layer, skipped) in enumerate(zip(layers, skips)):
-            if keep is not None:
+            if self.importance is not None:
                 see = partial(self.importance.see, number)
                 yield _Pass(layer, skipped, self.returns_tuple, unattended, see)
             elif skipped:

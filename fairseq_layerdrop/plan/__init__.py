@@ -31,6 +31,7 @@ from .plan_file import (
     write_ladder,
     write_plan,
 )
+from .plan_list import parse_plans
 from .rules import RULES
 from .sharing import chunks_left, chunks_of
 
@@ -59,6 +60,7 @@ __all__ = [
     "heads_of",
     "matching",
     "parse",
+    "parse_plans",
     "plan_from_dict",
     "plan_to_dict",
     "plan_without",

@@ -10,12 +10,13 @@ from omegaconf import OmegaConf
 
 from ..plan import UserError
 from .prunable import PrunableTask, prunable_version_of, prune_layers_field
+from .self_teaching import TeachingConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class LayerDropLanguageModelingConfig(LanguageModelingConfig):
+class LayerDropLanguageModelingConfig(LanguageModelingConfig, TeachingConfig):
     prune_layers: Optional[str] = prune_layers_field()
 
 

@@ -7,10 +7,11 @@ from fairseq.tasks import register_task
 from fairseq.tasks.masked_lm import MaskedLMConfig, MaskedLMTask
 
 from .prunable import PrunableTask, prunable_version_of, prune_layers_field
+from .self_teaching import TeachingConfig
 
 
 @dataclass
-class LayerDropMaskedLMConfig(MaskedLMConfig):
+class LayerDropMaskedLMConfig(MaskedLMConfig, TeachingConfig):
     prune_layers: Optional[str] = prune_layers_field()
 
 

@@ -9,10 +9,11 @@ from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 
 from .prunable import PrunableTask, prunable_version_of, prune_layers_field
+from .self_teaching import TeachingConfig
 
 
 @dataclass
-class LayerDropSentencePredictionConfig(SentencePredictionConfig):
+class LayerDropSentencePredictionConfig(SentencePredictionConfig, TeachingConfig):
     prune_layers: Optional[str] = prune_layers_field()
     group_by_length: bool = field(
         default=False,

@@ -26,7 +26,9 @@ from ..surgery import (
 )
 from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
+from .lesson import log_students
 from .named_files import check_data, check_named_files
+from .self_teaching import Teaching
 from .whole_subsets import WholeSubsets
 
 # Stock task -> ours, filled by `prunable_version_of`.
@@ -105,6 +107,7 @@ class PrunableTask(WholeSubsets):
     """
 
     learns_rates = True  # it tells the loss, which --decoder-layerdrop-learned needs
+    teaching: Teaching | None = None
 
     @classmethod
     def add_args(cls, parser):
@@ -128,8 +131,15 @@ class PrunableTask(WholeSubsets):
                 check_named_files(run)
             model = None if from_checkpoint or run is None else OmegaConf.select(run, "model")
             if model is not None:  # a training; when it builds its model, fairseq-train has asked for fairscale
-                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None)
+                teaching = Teaching.of(cfg)
+                needs = {} if teaching is None else teaching.needs
+                check_training(model, run.distributed_training, pruned=cfg.prune_layers is not None, **needs)
         return super().setup_task(cfg, **kwargs)
+
+    @property
+    def gives_plans(self) -> bool:
+        """Whether the training tells the layers of its model what to skip."""
+        return self.teaching is not None and bool(self.teaching.plans)
 
     @property
     def _settings(self):
@@ -150,6 +160,8 @@ class PrunableTask(WholeSubsets):
 
         run = self._settings._get_parent() if OmegaConf.is_config(self._settings) else None
         with _one_line(unless=from_checkpoint):
+            if not from_checkpoint and run is not None:
+                self.teaching = Teaching.of(self._settings)
             prune_layers = self._settings.prune_layers
             if prune_layers is None and from_checkpoint:
                 prune_layers = getattr(cfg, "prune_layers", None)  # of --model-overrides
@@ -170,14 +182,25 @@ class PrunableTask(WholeSubsets):
                     check_best_metric(run, self, model)
                 history = begin_training(run, cfg, getattr(model, "prune_plan", None))
                 self.state.merge_state_dict({HISTORY_KEY: history} if history else {})
+                if self.teaching is not None:
+                    self.teaching.begin(model, cfg)
         return model
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """One pass of a training; its loss goes through what learns LayerDrop rates."""
+        """One micro-batch of a training; its loss goes through what learns LayerDrop rates, and to sub-networks."""
+
+        def step(criterion):
+            return super(PrunableTask, self).train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+        if self.teaching is not None:
+            with _one_line(unless=False):
+                return self.teaching.train_step(step, sample, model, criterion, update_num)
         importances = [module for module in model.modules() if isinstance(module, LayerImportance)]
-        if importances:
-            criterion = functools.partial(_joined_loss, criterion, importances)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        return step(functools.partial(_joined_loss, criterion, importances) if importances else criterion)
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        super().reduce_metrics(logging_outputs, criterion)
+        log_students(logging_outputs)
 
 
 def prunable_version_of(stock: str, ours: str) -> None:

@@ -11,10 +11,11 @@ from fairseq.tasks.translation import TranslationConfig
 from ..evaluation import Metric, check_joinable
 from ..plan import UserError
 from .prunable import prune_layers_field
+from .self_teaching import TeachingConfig
 
 
 @dataclass
-class RougeConfig(TranslationConfig):
+class RougeConfig(TranslationConfig, TeachingConfig):
     """Settings of a translation task with ``--eval-rouge``."""
 
     prune_layers: Optional[str] = prune_layers_field()

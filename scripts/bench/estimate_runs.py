@@ -6,7 +6,8 @@
 
 Counted: the floating point operations of a pass forward and back over a micro-batch, on PyTorch's meta device in half
 precision, and the bytes that autograd keeps. LayerDrop's skipped layers are left out of the operations on average, and
-of the memory not at all. Hours are operations over --tflops x --utilisation; both are assumptions, not measurements.
+of the memory not at all. Where the network teaches its sub-networks, their passes come on top, on average; their losses
+are left out. Hours are operations over --tflops x --utilisation; both are assumptions, not measurements.
 
 Measured: the same passes on the device by the clock, and the optimizer's step (medians of --steps), and the peak of
 allocated memory on a GPU. Either way hours are updates x (accumulations x pass + step), without validation, loading and
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from fairseq import options
 from fairseq.data import Dictionary
@@ -35,6 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairseq_layerdrop.cli.flags import config_flags, read_config
 from fairseq_layerdrop.modules import DropRates, LayerDropModuleList
 from fairseq_layerdrop.plan import write_atomically
+from fairseq_layerdrop.tasks.lesson import skipping, whole
+from fairseq_layerdrop.tasks.self_teaching import Teaching
 
 ROOT = Path(__file__).resolve().parents[2]
 # Symbols, and source and target lengths in subwords: pairs of equal number in the data.
@@ -70,7 +74,8 @@ HEAD = 20_002  # classes of Wikitext-103's adaptive softmax that every token is 
 class Task:
     """What building a model asks of a task: dictionaries of the right size."""
 
-    def __init__(self, symbols):
+    def __init__(self, symbols, gives_plans):
+        self.gives_plans = gives_plans
         dictionary = Dictionary()
         for number in range(symbols - len(dictionary)):
             dictionary.add_symbol(str(number))
@@ -93,9 +98,15 @@ def meta_is_false():
 
 
 def model_of(config, symbols):
+    """The model that is trained, and how it teaches its sub-networks, if it does."""
     args = options.parse_args_and_arch(options.get_training_parser(), config_flags(config))
-    settings = convert_namespace_to_omegaconf(args).model
-    return ARCH_MODEL_REGISTRY[settings._name].build_model(settings, Task(symbols)).train()
+    run = convert_namespace_to_omegaconf(args)
+    teaching = Teaching.of(run.task)
+    task = Task(symbols, teaching is not None and bool(teaching.plans))
+    model = ARCH_MODEL_REGISTRY[run.model._name].build_model(run.model, task).train()
+    if teaching is not None:
+        teaching.begin(model, run.model)
+    return model, teaching
 
 
 def stacks_of(model):
@@ -156,10 +167,17 @@ def kept_bytes(model, shape) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
+def of_plan(model, draw, shapes) -> list[int]:
+    """Operations of a pass of the sub-network *draw*."""
+    with skipping({stack.stack: stack for stack in stacks_of(model)}, draw):
+        return [operations(model, shape) for shape, _ in shapes]
+
+
 def counted(config, symbols, shapes, args):
     """Seconds a micro-batch and of a step (0: it is left out), bytes, and operations, by counting."""
     with torch.device("meta"), mock.patch.object(roberta, "init_bert_params", lambda module: None):
-        model = model_of(config, symbols).half().to("meta")
+        model, teaching = model_of(config, symbols)
+    model.half().to("meta")
     rates = [stack.rates.layers for stack in stacks_of(model)]
 
     def with_rates(of_stacks):
@@ -177,6 +195,14 @@ def counted(config, symbols, shapes, args):
             so_far - stack[0] * (whole - less) for so_far, whole, less in zip(expected, full, without, strict=True)
         ]
     with_rates(off)
+    if teaching is not None:
+        if teaching.plans:
+            expected = np.average(
+                [of_plan(model, draw, shapes) for draw, _ in teaching.draws],
+                axis=0,
+                weights=[weight for _, weight in teaching.draws],
+            )
+        expected = [first + second for first, second in zip(full, expected, strict=True)]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     state = parameters * (2 + 2 + 4 + 4 + OPTIMIZER[config["optimizer"]["_name"]])
     flops = sum(count * share for count, (_, share) in zip(expected, shapes, strict=True))
@@ -188,7 +214,8 @@ def measured(config, symbols, shapes, args):
     """Seconds a micro-batch, seconds an optimizer's step, and bytes, by running some."""
     half = args.device == "cuda" and config["common"].get("fp16", False)
     torch.manual_seed(1)
-    model = model_of(config, symbols).to(args.device, torch.half if half else torch.float)
+    model, teaching = model_of(config, symbols)
+    model.to(args.device, torch.half if half else torch.float)
     copies = [parameter.detach().float().clone().requires_grad_() for parameter in model.parameters()]
     make = torch.optim.Adam if config["optimizer"]["_name"] == "adam" else torch.optim.SGD
     optimizer = make(copies, lr=1e-9, **({} if make is torch.optim.Adam else {"momentum": 0.99, "nesterov": True}))
@@ -207,7 +234,11 @@ def measured(config, symbols, shapes, args):
 
     def one_pass(step, shape):
         model.set_num_updates(step)
-        forward(model, shape, args.device).backward()
+        layers = {stack.stack: stack for stack in stacks_of(model)}
+        draws = [{}] if teaching is None else [whole(layers), *teaching.students(layers, step)]
+        for draw in draws:
+            with skipping(layers, draw):
+                forward(model, shape, args.device).backward()
         model.zero_grad()
 
     step_seconds = clock(lambda step: optimizer.step())

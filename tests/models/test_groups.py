@@ -161,7 +161,7 @@ class TestDraws:
         layers = dropping(**rates).decoder.layers
         for update in range(number):
             layers.set_num_updates(update)
-            yield layers._draw([layers[i] for i in range(4)])
+            yield layers.draw()
 
     def test_expected_number_of_sub_layers(self):
         """2,000 passes of 12 groups at p = 0.2: |mean - p| < 5 standard errors (chance: 6e-7)."""
@@ -246,7 +246,7 @@ def test_all_kinds_together(stack):
     seen = set()
     for update in range(20):
         layers.set_num_updates(update)
-        drawn = layers._draw([layers[number] for number in range(4)])
+        drawn = layers.draw()
         layers.micro_batch = 0  # that the pass draws the same
         found = x
         for layer in layers:
@@ -286,7 +286,7 @@ class TestRates:
         for update in (5, 10):
             layers.set_num_updates(update)
             assert getattr(layers.rates_in_force, field) == pytest.approx([0, update / 100, update / 20, update / 10])
-        first, *_, last = layers._draw([layers[i] for i in range(4)])
+        first, *_, last = layers.draw()
         without_attention = Skips(sub_layers=("self_attn", "encoder_attn"))
         assert not first and last == (without_attention if kind == "headdrop" else Skips(layer=True))
 

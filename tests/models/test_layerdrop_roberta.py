@@ -108,7 +108,7 @@ class TestLayerDrop:
 
         def drawn(stack, update):
             stack.set_num_updates(update)
-            return [skips.layer for _ in range(2) for skips in stack._draw([stack[i] for i in range(4)])]
+            return [skips.layer for _ in range(2) for skips in stack.draw()]
 
         given = {"encoder_layers": 4, "encoder_layerdrop": 0.5}
         other = build(settings("layerdrop_transformer_tiny", **given)).encoder.layers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_layerdrop.modules import draw_skips
+from fairseq_layerdrop.modules import draw_one, draw_skips
 
 KEY = {"seed": 1, "stream": 2, "update": 3, "micro_batch": 0}
 RATES = [0.5] * 64
@@ -69,3 +69,20 @@ class TestKey:
 
 
 PINNED = [True, False, True, False, False, False, True, False]
+
+
+class TestOne:
+    def test_in_proportion_to_the_weights(self):
+        weights = np.array([1.0, 0.5, 2.5])
+        drawn = [draw_one(weights, **{**KEY, "update": n}) for n in range(4000)]
+        shares = weights / weights.sum()
+        error = (shares * (1 - shares) / len(drawn)) ** 0.5
+        assert (np.abs(np.bincount(drawn, minlength=3) / len(drawn) - shares) < 5 * error).all()
+
+    def test_the_only_one(self):
+        assert draw_one([0.3], **KEY) == 0
+
+    @pytest.mark.parametrize("name", KEY)
+    def test_each_argument_matters(self, name):
+        first, second = ({**KEY, name: KEY[name] + more} for more in (0, 1))
+        assert draw_one([1.0] * 10**6, **first) == draw_one([1.0] * 10**6, **first) != draw_one([1.0] * 10**6, **second)
