@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..plan import UserError
+from ..base.errors import UserError
 from ..surgery import average_checkpoints, last_epochs, save_checkpoint
 
 HELP = "average the weights of checkpoints"

@@ -16,7 +16,8 @@ from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import OmegaConf
 
-from ..plan import UserError, parse
+from ..base.errors import UserError
+from ..plan import parse
 from ..surgery import SUBLAYERS_SETTING, plan_for, pruned_settings
 from ..tasks import LAST, PrunableTask, our_task
 from .data_flags import import_user_dir

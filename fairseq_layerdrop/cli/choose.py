@@ -4,7 +4,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from ..plan import UserError
+from ..base.errors import UserError
 from ..reports.choice import COSTS, Bounds, best, commands, nearest, parse_limit
 from ..reports.points import LOWER_IS_BETTER, read_sweep
 

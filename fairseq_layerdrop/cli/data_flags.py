@@ -10,9 +10,9 @@ from pathlib import Path
 from fairseq import utils
 from fairseq.dataclass.configs import GenerationConfig
 
-from ..plan import UserError
-from ..selection.calibration import Loaded, batches, load
-from ..selection.generation import SETTINGS
+from ..base.errors import UserError
+from ..running.generation import SETTINGS
+from ..running.loading import Loaded, batches, load
 
 GENERATION = GenerationConfig.__dataclass_fields__
 

@@ -2,7 +2,7 @@
 
 import copy
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 
 def _batch(config: dict) -> tuple[int, int]:

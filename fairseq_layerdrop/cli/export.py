@@ -6,7 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from ..plan import UserError, parse, write_plan
+from ..base.errors import UserError
+from ..plan import parse, write_plan
 from ..surgery import (
     SUBLAYERS_SETTING,
     convert_to_ctranslate2,

@@ -17,7 +17,8 @@ from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
-from ..plan import UserError, parse
+from ..base.errors import UserError
+from ..plan import parse
 from ..surgery import load_checkpoint
 from .checkpoint_flags import CHOICES, begin_with, checkpoint_config, is_checkpoint, training_flags
 from .data_flags import be_quiet

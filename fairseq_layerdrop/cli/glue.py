@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import torch
 
+from ..base.errors import UserError
 from ..corpora.glue import TASKS
 from ..evaluation.cost import seconds
 from ..evaluation.glue import METRICS, glue_scores
-from ..plan import UserError
-from ..selection.calibration import Loaded, left_out
+from ..running.loading import Loaded, left_out
 from .data_flags import add_data_arguments, at_least_one, load_data
 
 HELP = "score a fine-tuned model by the own metrics of one of GLUE's tasks, and time it"

@@ -11,14 +11,7 @@ import numpy
 import torch
 from tqdm import tqdm
 
-from ..models.settings import drop_rates
-from ..modules import keep_rates
-from ..plan import STACKS, UserError, unit_name, units_of, write_atomically
-from ..reports.drawing import pyplot, save
-from ..reports.mixture_picture import draw_mixture
-from ..selection import tokens
-from ..selection.calibration import Loaded, check_whole, data_fingerprint
-from ..selection.mixture import (
+from ..analysis.mixture import (
     CodeLengths,
     Hypotheses,
     Parts,
@@ -33,6 +26,15 @@ from ..selection.mixture import (
     walk,
     weight_within,
 )
+from ..base.errors import UserError
+from ..base.files import write_atomically
+from ..models.settings import drop_rates
+from ..modules import keep_rates
+from ..plan import STACKS, unit_name, units_of
+from ..reports.drawing import pyplot, save
+from ..reports.mixture_picture import draw_mixture
+from ..running.loading import Loaded, check_whole, data_fingerprint
+from ..running.measures import tokens
 from ..version import __version__
 from .data_flags import add_data_arguments, add_paths_argument, at_least_one, load_data, named_checkpoints
 

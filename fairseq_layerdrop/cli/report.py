@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..plan import UserError, write_atomically
+from ..base.errors import UserError
+from ..base.files import write_atomically
 from ..reports.page import page
 from ..reports.points import read_sweep
 

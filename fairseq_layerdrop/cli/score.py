@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ..base.errors import UserError
 from ..evaluation import (
     PERPLEXITY,
     TEXT_METRICS,
@@ -13,7 +14,6 @@ from ..evaluation import (
     read_eval_lm_log,
     read_generation_log,
 )
-from ..plan import UserError
 
 HELP = "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm wrote, or of text files"
 

@@ -6,27 +6,18 @@ import re
 import time
 from pathlib import Path
 
+from ..base.errors import UserError
 from ..evaluation import Metric, add_word_arguments
-from ..plan import STACKS, UserError, unit_name, write_ladder, write_plan
-from ..selection import (
-    DISTANCES,
-    METHODS,
-    Answer,
-    Budget,
-    Distance,
-    Engine,
-    Generation,
-    Processes,
-    Question,
-    ScoreLog,
-    Scorer,
-    loss,
-    protected_ends,
-    tokens,
-)
-from ..selection.calibration import data_fingerprint
-from ..selection.generation import METRICS as GENERATED
-from ..selection.generation import SETTINGS
+from ..plan import STACKS, unit_name, write_ladder, write_plan
+from ..running.engine import Engine
+from ..running.generation import METRICS as GENERATED
+from ..running.generation import SETTINGS, Generation
+from ..running.loading import data_fingerprint
+from ..running.measures import DISTANCES, Distance, loss, tokens
+from ..running.scorer import Processes, ScoreLog, Scorer
+from ..selection.budget import Budget, protected_ends
+from ..selection.methods import METHODS
+from ..selection.problem import Selection, SelectionProblem
 from ..version import __version__
 from .data_flags import GENERATION, add_data_arguments, add_generation_arguments, at_least_one, load_data
 
@@ -97,7 +88,7 @@ def _metric(args) -> str | None:
 
 
 def _options(args, metric: str | None) -> dict:
-    """What the method is told beside its question.
+    """What the method is told beside its problem.
 
     Raises:
         UserError: an option is of another method.
@@ -190,7 +181,7 @@ def run(args) -> None:
         return Scorer(runner, sublayers, measure, total, log, processes, name)
 
     known = {**options, "importance": loaded.importance}
-    answer = method(Question(engine, budget, loaded.pad, loaded.criterion, scorer, metric, known))
+    answer = method(SelectionProblem(engine, budget, loaded.pad, loaded.criterion, scorer, metric, known))
     if not answer.removals:
         raise UserError(f"{args.method} would remove nothing")
     seconds = time.perf_counter() - started
@@ -204,7 +195,7 @@ def run(args) -> None:
         print(f"wrote {output}: {args.method} on {count:,} {loaded.target}s of {args.gen_subset}, {ran}{seconds:.1f} s")
 
 
-def _write(output: Path, budget: Budget, answer: Answer, engine: Engine, origin: dict) -> None:
+def _write(output: Path, budget: Budget, answer: Selection, engine: Engine, origin: dict) -> None:
     for unit, score in answer.removals:
         print(f"remove {unit_name(unit):24}{'' if score is None else f'{score:.6g}'}")
     if budget.is_ladder and answer.nested:

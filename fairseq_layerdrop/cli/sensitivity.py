@@ -5,12 +5,16 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..plan import STACKS, UserError, write_atomically
+from ..analysis.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
+from ..base.errors import UserError
+from ..base.files import write_atomically
+from ..plan import STACKS
 from ..reports.drawing import pyplot, save
 from ..reports.sensitivity_picture import draw_sensitivity
-from ..selection import Engine, Processes, ScoreLog, Scorer, loss, tokens
-from ..selection.calibration import data_fingerprint
-from ..selection.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
+from ..running.engine import Engine
+from ..running.loading import data_fingerprint
+from ..running.measures import loss, tokens
+from ..running.scorer import Processes, ScoreLog, Scorer
 from ..version import __version__
 from .data_flags import add_data_arguments, at_least_one, load_data
 

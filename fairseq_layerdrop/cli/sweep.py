@@ -17,27 +17,16 @@ import torch
 from fairseq.tasks import TASK_REGISTRY
 from tqdm import tqdm
 
+from ..analysis.point import Measured, measure_point
+from ..base.errors import UserError
 from ..evaluation import TEXT_METRICS, add_word_arguments
 from ..evaluation.cost import machine
-from ..plan import (
-    LADDER_FORMAT,
-    LEARNED,
-    RULES,
-    STACKS,
-    Details,
-    Plan,
-    Structure,
-    UserError,
-    parse,
-    read_format,
-    read_ladder,
-)
+from ..plan import LADDER_FORMAT, LEARNED, RULES, STACKS, Details, Plan, Structure, parse, read_format, read_ladder
 from ..reports.choice import COSTS
 from ..reports.drawing import pyplot, save
 from ..reports.points import Point, SweepFile, read_sweep
 from ..reports.sweep_pictures import draw_all
-from ..selection.generation import SETTINGS
-from ..selection.point import Measured, measure_point
+from ..running.generation import SETTINGS
 from ..surgery import details_of, fingerprint, load_checkpoint, structure_of
 from ..tasks import LayerDropSentencePredictionTask, our_task
 from ..version import __version__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sacrebleu
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 # The names of sacreBLEU's tokenizers.
 TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)

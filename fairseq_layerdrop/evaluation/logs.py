@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 # Lines of a sentence: D- and H- hypotheses, detokenised and tokenised, with their score; T- reference.
 _HYPOTHESIS = re.compile(r"D-(\d+)\t[^\t]*\t(.*)")

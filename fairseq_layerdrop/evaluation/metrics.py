@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from ..plan import UserError
+from ..base.errors import UserError
 from .bleu import TOKENIZERS, detokenised_bleu, sacrebleu_metric, tokenised_bleu
 from .texts import REMOVE_BPE, check_joined, check_latin
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import regex
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 # Values of --remove-bpe, and what the subwords that each joins look like: SentencePiece begins words with a block (in
 # drawings other blocks follow it), and subword-nmt ends what isn't the end of a word with @@.

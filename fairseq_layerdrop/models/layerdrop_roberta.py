@@ -14,8 +14,8 @@ from fairseq.models.roberta.model import (
     roberta_prenorm_architecture,
 )
 
+from ..base.errors import UserError
 from ..modules import LayerDropModuleList
-from ..plan import UserError
 from .settings import EncoderDropSettings
 from .stack import LayerDropModel
 

@@ -9,8 +9,8 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, OmegaConf, open_dict
 
+from ..base.errors import UserError
 from ..modules import DEPTH_SCHEDULES, TIME_SCHEDULES, DropRates, depth_factors, time_factor
-from ..plan import UserError
 from ..surgery import DROPS
 
 

@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..base.errors import UserError
 from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
-from ..plan import STACKS, UserError, chunks_of
+from ..plan import STACKS, chunks_of
 from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
 from .settings import DropSettings, complete_settings, drop_rates, drop_schedule
 from .share import share_layers

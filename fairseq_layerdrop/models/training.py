@@ -5,7 +5,8 @@ from dataclasses import fields
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
 
-from ..plan import STACKS, UserError
+from ..base.errors import UserError
+from ..plan import STACKS
 from ..surgery import DROPS, SUBLAYERS_SETTING, architecture_of
 from .settings import DropSettings
 

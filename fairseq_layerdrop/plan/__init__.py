@@ -3,8 +3,7 @@
 Needs neither torch nor fairseq.
 """
 
-from .errors import PlanError, UserError
-from .files import write_atomically, write_folder_atomically
+from .errors import PlanError
 from .grammar import LEARNED, Choice, PruneSpec, drop_spec, parse
 from .heads import heads_of, sub_layer
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
@@ -52,7 +51,6 @@ __all__ = [
     "StackPlan",
     "Structure",
     "Unit",
-    "UserError",
     "chunks_left",
     "chunks_of",
     "drop_spec",
@@ -71,8 +69,6 @@ __all__ = [
     "transformer_structure",
     "unit_name",
     "units_of",
-    "write_atomically",
-    "write_folder_atomically",
     "write_ladder",
     "write_plan",
 ]

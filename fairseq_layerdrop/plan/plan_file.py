@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..base.files import write_atomically
 from .errors import PlanError
-from .files import write_atomically
 from .heads import heads_of, is_entry, sub_layer, with_heads
 from .ladder import Ladder, Unit, unit_name
 from .plan import STACKS, SUB_LAYERS, Details, Plan, StackPlan, Structure, matching

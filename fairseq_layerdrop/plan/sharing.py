@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from .errors import UserError
+from ..base.errors import UserError
 
 
 def chunks_of(setting: str | None, depth: int, stack: str) -> list[int]:

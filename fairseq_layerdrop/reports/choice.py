@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..plan import UserError
+from ..base.errors import UserError
 from .points import LOWER_IS_BETTER, Point, Sweep, better
 
 

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..plan import UserError, write_atomically
+from ..base.errors import UserError
+from ..base.files import write_atomically
 
 # Okabe & Ito (2008): distinct for colour-blind eyes too.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (

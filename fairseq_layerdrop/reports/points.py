@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 NAME = "sweep.jsonl"
 FORMAT = "fairseq-layerdrop sweep"

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..plan import Unit, UserError
+from ..base.errors import UserError
+from ..plan import Unit
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..plan import Unit
-from .engine import Engine
+from ..running.engine import Engine
 
 # From the hidden states before and after a unit, N x C each, to a value for each of the N positions.
 Statistic = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

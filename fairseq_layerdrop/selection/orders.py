@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ..plan import Unit, UserError, unit_name
+from ..base.errors import UserError
+from ..plan import Unit, unit_name
+from ..running.scorer import Scorer
 from .budget import Budget
-from .scoring import Scorer
 
 Removals = list[tuple[Unit, float]]
 

@@ -10,7 +10,8 @@ import torch
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
-from ..plan import UserError, write_atomically
+from ..base.errors import UserError
+from ..base.files import write_atomically
 from .plain_data import allow_fairseq_types, refused_type
 
 # The environment variable with which torch.load takes any pickle where its caller doesn't say weights_only.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
+from ..base.errors import UserError
 from ..plan import (
     STACKS,
     Details,
@@ -14,7 +15,6 @@ from ..plan import (
     PlanError,
     PruneSpec,
     Structure,
-    UserError,
     chunks_left,
     chunks_of,
     drop_spec,

@@ -13,7 +13,8 @@ from fairseq.data.data_utils import infer_language_pair
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX_TARGET_POSITIONS
 
-from ..plan import UserError, write_folder_atomically
+from ..base.errors import UserError
+from ..base.files import write_folder_atomically
 from .checkpoint import save_checkpoint
 from .config import SUBLAYERS_SETTING
 from .export import ExportError

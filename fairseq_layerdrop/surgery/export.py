@@ -10,7 +10,8 @@ from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
-from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, Structure, UserError
+from ..base.errors import UserError
+from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, Structure
 from .config import (
     SUBLAYERS_SETTING,
     architecture_of,

@@ -14,7 +14,8 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
-from ..plan import UserError, write_folder_atomically
+from ..base.errors import UserError
+from ..base.files import write_folder_atomically
 from .config import SUBLAYERS_SETTING
 from .export import ExportError
 from .tokenizer_files import as_json, gpt2_tokenizer, sentencepiece_tokenizer, word_tokenizer

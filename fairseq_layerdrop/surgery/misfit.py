@@ -3,7 +3,7 @@
 import re
 import types
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 # torch's words.
 _SHAPES = re.compile(

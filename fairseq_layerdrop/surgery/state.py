@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from ..base.errors import UserError
 from ..modules import rows_of_heads
-from ..plan import STACKS, SUB_LAYERS, Plan, Structure, UserError, heads_of, matching, sub_layer
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, heads_of, matching, sub_layer
 
 # The number of a Transformer layer in a state dict's key: `encoder.layers.3.…`, RoBERTa's
 # `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual

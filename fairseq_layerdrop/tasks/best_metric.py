@@ -3,7 +3,7 @@
 from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.tasks.translation import TranslationTask
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 _ALWAYS = dict.fromkeys(("bsz", "loss", "num_updates", "wpb", "wps"))
 # fairseq's criterions by name, and the metrics that each gives with the setting that it takes, if it takes one.

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from fairseq.models.ema import ema
 
+from ..base.errors import UserError
 from ..plan import (
     STACKS,
     Plan,
     PlanFile,
     PruneSpec,
-    UserError,
     drop_spec,
     heads_of,
     matching,

@@ -8,7 +8,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 from omegaconf import OmegaConf
 
-from ..plan import UserError
+from ..base.errors import UserError
 from .prunable import PrunableTask, prunable_version_of, prune_layers_field
 from .self_teaching import TeachingConfig
 

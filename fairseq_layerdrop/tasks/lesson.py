@@ -9,8 +9,8 @@ import torch
 from fairseq.logging import metrics
 from torch.nn import functional
 
+from ..base.errors import UserError
 from ..modules import LayerDropModuleList, Skips, adaptive_distillation_loss, distillation_loss
-from ..plan import UserError
 
 # What a pass skips of each layer, by stack.
 Draw = Mapping[str, Sequence[Skips]]

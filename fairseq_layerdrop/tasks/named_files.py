@@ -8,7 +8,7 @@ from fairseq.file_io import PathManager
 from fairseq.utils import split_paths
 from omegaconf import OmegaConf
 
-from ..plan import UserError
+from ..base.errors import UserError
 
 # What fairseq-train goes on from.
 LAST = "checkpoint_last.pt"

@@ -10,9 +10,10 @@ from fairseq import checkpoint_utils
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import OmegaConf, open_dict
 
+from ..base.errors import UserError
 from ..models import check_training
 from ..modules import LayerImportance
-from ..plan import UserError, parse
+from ..plan import parse
 from ..surgery import (
     HISTORY_KEY,
     IMPORTANCE_SETTING,

@@ -8,8 +8,8 @@ from typing import Optional
 from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 
+from ..base.errors import UserError
 from ..evaluation import Metric, check_joinable
-from ..plan import UserError
 from .prunable import prune_layers_field
 from .self_teaching import TeachingConfig
 

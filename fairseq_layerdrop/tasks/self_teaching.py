@@ -12,13 +12,14 @@ from typing import Optional
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
+from ..base.errors import UserError
 from ..modules import (
     LayerDropModuleList,
     Skips,
     draw_one,
     sub_layers_of,
 )
-from ..plan import StackPlan, UserError, matching, parse_plans
+from ..plan import StackPlan, matching, parse_plans
 from ..surgery import SUBLAYERS_SETTING, details, model_structure, stacks_of
 from .lesson import Draw, Lesson, kept_share
 

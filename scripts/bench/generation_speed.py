@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation import read_generation_log
 from fairseq_layerdrop.evaluation.cost import machine
-from fairseq_layerdrop.plan import write_atomically
 
 
 def command(*words, **env) -> bytes:

@@ -23,8 +23,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation import Perplexity, detokenised_bleu, read_eval_lm_log, read_generation_log
-from fairseq_layerdrop.plan import write_atomically
 from fairseq_layerdrop.surgery import fingerprint, load_checkpoint
 
 RULES = ("every_other", "top", "bottom", "middle")

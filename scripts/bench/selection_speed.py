@@ -24,9 +24,14 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
 import fairseq_layerdrop  # noqa: F401  (registers the models)
-from fairseq_layerdrop.plan import plan_without, transformer_structure, write_atomically
-from fairseq_layerdrop.selection import Budget, Distance, Engine, Processes, Question, ScoreLog, Scorer, loss
+from fairseq_layerdrop.base.files import write_atomically
+from fairseq_layerdrop.plan import plan_without, transformer_structure
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import Distance, loss
+from fairseq_layerdrop.running.scorer import Processes, ScoreLog, Scorer
+from fairseq_layerdrop.selection.budget import Budget
 from fairseq_layerdrop.selection.methods import METHODS
+from fairseq_layerdrop.selection.problem import SelectionProblem
 
 ARCH = "layerdrop_transformer_lm"
 
@@ -89,8 +94,8 @@ def finercut(share):
             measure = Distance(engine, name, task.dictionary.pad())
             return Scorer(engine, True, measure, 1.0, ScoreLog(None, {}, Processes()), Processes(), name)
 
-        question = Question(engine, budget, task.dictionary.pad(), None, scorer, "js", {"protect_share": share})
-        return [score for _, score in METHODS["finercut"][0](question).removals]
+        problem = SelectionProblem(engine, budget, task.dictionary.pad(), None, scorer, "js", {"protect_share": share})
+        return [score for _, score in METHODS["finercut"][0](problem).removals]
 
     return run
 
@@ -118,14 +123,14 @@ def main() -> None:
     model, task, samples = make(args)
     structure = transformer_structure({"decoder": args.layers})
     rows = []
-    for text, question in QUESTIONS.items():
+    for text, problem in QUESTIONS.items():
         name = text.format(layers=args.layers, sublayers=2 * args.layers, removals=args.removals)
         seconds, runs, scores = {"shared": [], "naive": []}, {}, {}
         for _ in range(args.rounds):
             for how, engine_type in (("shared", Engine), ("naive", Naive)):
                 engine = engine_type(model, structure, samples)
                 start = time.perf_counter()
-                scores[how] = question(engine, args, task)
+                scores[how] = problem(engine, args, task)
                 seconds[how].append(time.perf_counter() - start)
                 runs[how] = engine.evaluations
                 print(name, how, f"{seconds[how][-1]:.1f} s", f"{runs[how]:,.0f} run", flush=True)
@@ -134,7 +139,7 @@ def main() -> None:
         ratios = sorted(naive / shared for naive, shared in zip(seconds["naive"], seconds["shared"], strict=True))
         rows.append(
             {
-                "question": name, "run_shared": runs["shared"], "run_naive": runs["naive"],
+                "problem": name, "run_shared": runs["shared"], "run_naive": runs["naive"],
                 "promise": runs["naive"] / runs["shared"], "seconds_shared": medians["shared"],
                 "seconds_naive": medians["naive"], "ratio": medians["naive"] / medians["shared"],
                 "least": ratios[0], "most": ratios[-1],
@@ -143,10 +148,10 @@ def main() -> None:
     machine = platform.processor() or platform.machine()
     told = {**vars(args), "machine": machine, "torch": torch.__version__, "rows": rows}
     lines = [
-        "| question | units run: shared | naive | promise | seconds: shared | naive | faster | spread |",
+        "| problem | units run: shared | naive | promise | seconds: shared | naive | faster | spread |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ] + [
-        f"| {row['question']} | {row['run_shared']:,.0f} | {row['run_naive']:,.0f} | {row['promise']:.2f} | "
+        f"| {row['problem']} | {row['run_shared']:,.0f} | {row['run_naive']:,.0f} | {row['promise']:.2f} | "
         f"{row['seconds_shared']:.1f} | {row['seconds_naive']:.1f} | **{row['ratio']:.2f}** | "
         f"{row['least']:.2f}-{row['most']:.2f} |"
         for row in rows

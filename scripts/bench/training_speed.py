@@ -33,8 +33,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import fairseq_layerdrop  # noqa: F401  (registers the architectures)
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation.cost import machine
-from fairseq_layerdrop.plan import write_atomically
 
 DEPTH, KEPT, RATE = 16, 8, 0.5
 WIDTH, FFN, HEADS, VOCABULARY, ROWS, LENGTH = 256, 1024, 4, 5000, 8, 256

@@ -21,10 +21,10 @@ from pathlib import Path
 import ctranslate2
 import torch
 
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation.bleu import detokenised_bleu
 from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.evaluation.logs import read_generation_log
-from fairseq_layerdrop.plan import write_atomically
 
 BEAM, BATCH, LONGEST = 4, 128, 200
 

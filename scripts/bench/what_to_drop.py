@@ -19,8 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation import read_eval_lm_log
-from fairseq_layerdrop.plan import write_atomically
 
 ROOT = Path(__file__).parents[2]
 DEPTH = 8

@@ -23,6 +23,8 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_REGISTRY
 
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.cli import glue
 from fairseq_layerdrop.cli.data_flags import at_least_one
 from fairseq_layerdrop.cli.devices import fit_to_devices
@@ -40,7 +42,7 @@ from fairseq_layerdrop.evaluation.glue_table import (
     runs_of,
     to_markdown,
 )
-from fairseq_layerdrop.plan import UserError, parse, read_ladder, transformer_structure, write_atomically
+from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
 from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoint, structure_of, task_settings
 
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.

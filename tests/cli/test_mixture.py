@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.cli.mixture import _prior
-from fairseq_layerdrop.plan import UserError, transformer_structure
-from fairseq_layerdrop.selection.calibration import batches, load
+from fairseq_layerdrop.plan import transformer_structure
+from fairseq_layerdrop.running.loading import batches, load
 from tests.commands import ROOT, USER_DIR, ends_in_one_line, layerdrop, train_lm
 
 CURVES = ("full", "best", "static", "mixture", "map", "bound")

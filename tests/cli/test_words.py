@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_layerdrop.plan import UserError, read_plan
-from fairseq_layerdrop.selection.point import Measured, measure_point
+from fairseq_layerdrop.analysis.point import Measured, measure_point
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import read_plan
 from tests.commands import (
     TRANSLATION,
     USER_DIR,

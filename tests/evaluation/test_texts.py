@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 import sacrebleu
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.evaluation import Metric, check_joinable, joined
 from fairseq_layerdrop.evaluation.texts import check_latin, subwords_of, unicode_words
-from fairseq_layerdrop.plan import UserError
 from tests.commands import ends_in_one_line, layerdrop
 
 WORDS = ["the old bridge fell on monday", "nobody was hurt there"]

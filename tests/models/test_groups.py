@@ -7,9 +7,10 @@ from itertools import chain, combinations
 import pytest
 import torch
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.modules import DropRates, LayerDropModuleList, remove_heads, sub_layers_of, without
 from fairseq_layerdrop.modules.layer_drop import Skips
-from fairseq_layerdrop.plan import SUB_LAYERS, UserError
+from fairseq_layerdrop.plan import SUB_LAYERS
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import (
     SAMPLE,

@@ -8,9 +8,10 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta import model as stock_model
 
 from fairseq_layerdrop import LayerDropRobertaModel
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models.settings import EncoderDropSettings, complete_settings
 from fairseq_layerdrop.modules import LayerDropModuleList
-from fairseq_layerdrop.plan import PlanError, UserError, parse
+from fairseq_layerdrop.plan import PlanError, parse
 from fairseq_layerdrop.surgery import build_pruned, learned_importance, model_structure, prune_config
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import WARMING_UP, build, count, equal, settings, training_pass

@@ -5,8 +5,8 @@ from argparse import Namespace
 
 import pytest
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models import check_training
-from fairseq_layerdrop.plan import UserError
 from tests.commands import LAYERDROP_TRANSLATION, TRANSLATION, ends_in_one_line, run, said, train_lm
 from tests.models.test_layerdrop_models import build, settings, tiny_settings
 

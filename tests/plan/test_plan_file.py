@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import (
     Details,
     Plan,
     PlanError,
     StackPlan,
-    UserError,
     parse,
     plan_from_dict,
     plan_to_dict,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_layerdrop.plan import UserError
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.reports.choice import COSTS, Bounds, best, commands, nearest, pareto, parse_limit
 from fairseq_layerdrop.reports.page import page
 from tests.reports.sweeps import RUN, TWO_MODELS, point, sweep

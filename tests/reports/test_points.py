@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fairseq_layerdrop.plan import UserError
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.reports.points import NAME, SweepFile, read_sweep
 from tests.reports.sweeps import RUN, TWO_MODELS
 

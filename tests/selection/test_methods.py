@@ -7,20 +7,14 @@ import numpy
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import UserError
-from fairseq_layerdrop.selection import (
-    METHODS,
-    Budget,
-    Distance,
-    Engine,
-    Processes,
-    Question,
-    ScoreLog,
-    Scorer,
-    loss,
-    protected_ends,
-)
-from tests.selection.models import (
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import Distance, loss
+from fairseq_layerdrop.running.scorer import Processes, ScoreLog, Scorer
+from fairseq_layerdrop.selection.budget import Budget, protected_ends
+from fairseq_layerdrop.selection.methods import METHODS
+from fairseq_layerdrop.selection.problem import SelectionProblem
+from tests.running.models import (
     PAD,
     bits,
     criterion,
@@ -62,7 +56,7 @@ class Asked:
             protected_ends(units, *(default_ends if ends is None else ends)),
         )  # fmt: skip
         options = {"protect_share": 0.0, "max_plans": 5000, "beam_width": 8, **options}
-        return method(Question(self.engine, budget, PAD, criterion(), self.scorer, metric, options))
+        return method(SelectionProblem(self.engine, budget, PAD, criterion(), self.scorer, metric, options))
 
     def removed(self, *args, **kwargs):
         return [unit for unit, _ in self(*args, **kwargs).removals]

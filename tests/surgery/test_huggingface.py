@@ -19,8 +19,8 @@ from fairseq.data.encoders.gpt2_bpe import GPT2BPE
 from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.corpora.subwords import train_bpe
-from fairseq_layerdrop.plan import UserError
 from fairseq_layerdrop.surgery import transformers_state_dict
 from tests.commands import ROOT, ends_in_one_line, layerdrop
 from tests.models.test_layerdrop_models import build, settings

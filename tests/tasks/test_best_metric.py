@@ -11,7 +11,7 @@ from fairseq.logging import metrics
 from fairseq.tasks import register_task
 
 from fairseq_layerdrop import LayerDropTranslationTask
-from fairseq_layerdrop.plan import UserError
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.tasks.best_metric import check_best_metric
 from fairseq_layerdrop.tasks.layerdrop_translation import LayerDropTranslationConfig
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROBERTA, USER_DIR, ends_in_one_line

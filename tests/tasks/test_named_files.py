@@ -4,7 +4,7 @@ import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-from fairseq_layerdrop.plan import UserError
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.tasks.named_files import check_data, check_named_files
 from tests.commands import LAYERDROP_TRANSLATION, NEEDS_FAIRSEQ_MAIN, ends_in_one_line, generate
 from tests.tasks.test_readable_checkpoints import train

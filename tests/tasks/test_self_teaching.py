@@ -19,9 +19,10 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models import check_training
 from fairseq_layerdrop.modules import LayerDropModuleList, Skips, distillation
-from fairseq_layerdrop.plan import UserError, parse
+from fairseq_layerdrop.plan import parse
 from fairseq_layerdrop.surgery import build_pruned, slice_state_dict
 from fairseq_layerdrop.tasks.lesson import skipping, whole
 from fairseq_layerdrop.tasks.self_teaching import Teaching

@@ -1,6 +1,6 @@
 """Ways to choose what to remove, one file each.
 
-Each is a function from a :class:`~..question.Question` to a :class:`~..question.Answer`.
+Each is a function from a :class:`~..problem.SelectionProblem` to a :class:`~..problem.Selection`.
 """
 
 from .angular import angular

@@ -4,21 +4,22 @@ import math
 
 import torch
 
-from ...plan import Unit, UserError
+from ...base.errors import UserError
+from ...plan import Unit
 from ..hidden_states import cosine, is_token, last_only
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def distances(question: Question, stack: str, count: int) -> dict[int, float]:
+def distances(problem: SelectionProblem, stack: str, count: int) -> dict[int, float]:
     """For each first layer of a run of *count* layers the mean of arccos(cosine) / pi between its input and output.
 
     The mean is over the sentences' last tokens.
     """
-    units = question.engine.units(sublayers=False)
+    units = problem.engine.units(sublayers=False)
     depth = sum(unit[0] == stack for unit in units)
     sums, sentences = torch.zeros(depth - count + 1, dtype=torch.float64), 0
-    for states, sample in question.engine.hidden(units, stack):
-        where = last_only(is_token(stack, sample, question.pad)).T
+    for states, sample in problem.engine.hidden(units, stack):
+        where = last_only(is_token(stack, sample, problem.pad)).T
         sentences += int(where.sum())
         for first in range(len(sums)):
             angles = torch.arccos(cosine(states[first][where], states[first + count][where]).clamp(-1, 1)) / math.pi
@@ -26,13 +27,13 @@ def distances(question: Question, stack: str, count: int) -> dict[int, float]:
     return dict(enumerate((sums / sentences).tolist()))
 
 
-def angular(question: Question) -> Answer:
+def angular(problem: SelectionProblem) -> Selection:
     """Remove, from each stack that is to shrink, the run of neighbouring layers with the smallest angular distance.
 
     The runs for different numbers of layers needn't lie in each other, so a number to keep must be given for each
     stack. Of equal runs the later one goes. Layers that are protected stay.
     """
-    budget = question.budget
+    budget = problem.budget
     if not budget.keep:
         raise UserError("angular needs the number of layers to keep of each stack, as in --keep decoder=6")
     removals: list[tuple[Unit, float | None]] = []
@@ -43,7 +44,7 @@ def angular(question: Question) -> Answer:
             continue
         free = {
             first: distance
-            for first, distance in distances(question, stack, count).items()
+            for first, distance in distances(problem, stack, count).items()
             if not any((stack, number, None) in budget.protected for number in range(first, first + count))
         }
         if not free or not all(map(math.isfinite, free.values())):
@@ -54,4 +55,4 @@ def angular(question: Question) -> Answer:
             )
         first = min(free, key=lambda first: (free[first], -first))
         removals += [((stack, number, None), free[first]) for number in range(first, first + count)]
-    return Answer(tuple(removals), nested=False)
+    return Selection(tuple(removals), nested=False)

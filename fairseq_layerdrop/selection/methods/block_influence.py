@@ -2,10 +2,10 @@
 
 from ..hidden_states import cosine, statistics
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def block_influence(question: Question) -> Answer:
+def block_influence(problem: SelectionProblem) -> Selection:
     """Remove the layers with the lowest 1 - cosine between input and output, a mean over all tokens; one shot."""
-    means = statistics(question.engine, False, question.pad, lambda before, after: 1 - cosine(before, after))
-    return Answer(tuple(one_shot(means, question.budget)))
+    means = statistics(problem.engine, False, problem.pad, lambda before, after: 1 - cosine(before, after))
+    return Selection(tuple(one_shot(means, problem.budget)))

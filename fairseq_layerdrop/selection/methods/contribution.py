@@ -2,10 +2,10 @@
 
 from ..hidden_states import cosine, first_only, statistics
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def contribution(question: Question) -> Answer:
+def contribution(problem: SelectionProblem) -> Selection:
     """Remove the layers whose output is most like their input: highest mean cosine first.
 
     The cosine is taken at the first token of a sentence in an encoder, where BERT-like models have [CLS], and over all
@@ -13,11 +13,11 @@ def contribution(question: Question) -> Answer:
     A removal's score is minus its cosine.
     """
     means = statistics(
-        question.engine, False, question.pad, cosine,
+        problem.engine, False, problem.pad, cosine,
         lambda stack, mask: first_only(mask) if stack == "encoder" else mask,
     )  # fmt: skip
-    removals = one_shot({unit: -mean for unit, mean in means.items()}, question.budget)
-    threshold = question.options.get("threshold")
+    removals = one_shot({unit: -mean for unit, mean in means.items()}, problem.budget)
+    threshold = problem.options.get("threshold")
     if threshold is None:
-        return Answer(tuple(removals))
-    return Answer(tuple((unit, score) for unit, score in removals if -score > threshold), nested=False)
+        return Selection(tuple(removals))
+    return Selection(tuple((unit, score) for unit, score in removals if -score > threshold), nested=False)

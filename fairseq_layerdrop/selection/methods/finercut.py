@@ -1,9 +1,10 @@
 """FinerCut (2405.18218, algorithm 1 and its official code)."""
 
-from ...plan import Unit, UserError
+from ...base.errors import UserError
+from ...plan import Unit
 from ..budget import Budget
 from ..orders import greedy
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
 def protected_share(budget: Budget, share: float) -> tuple[frozenset[Unit], int]:
@@ -22,7 +23,7 @@ def protected_share(budget: Budget, share: float) -> tuple[frozenset[Unit], int]
     return first, int(in_reach * share) + 1
 
 
-def finercut(question: Question) -> Answer:
+def finercut(problem: SelectionProblem) -> Selection:
     """Remove sub-layer by sub-layer, each time the one that changes the model's output least.
 
     Outputs are compared with those of the full model, always, by the metric: ``js`` (the textbook's Jensen-Shannon
@@ -30,16 +31,16 @@ def finercut(question: Question) -> Answer:
     option ``protect_share`` keeps the first layers back for a while (see :func:`protected_share`); once nothing else
     is left, they may go.
     """
-    share = question.options.get("protect_share", 0.4)
+    share = problem.options.get("protect_share", 0.4)
     if not 0 <= share < 1:
         raise UserError(f"--protect-share must be in [0, 1), not {share}")
-    protected, until = protected_share(question.budget, share)
+    protected, until = protected_share(problem.budget, share)
 
     def allowed(dropped):
-        candidates = question.budget.removable(dropped)
+        candidates = problem.budget.removable(dropped)
         if len(dropped) < until:
             candidates = [unit for unit in candidates if unit not in protected] or candidates
         return candidates
 
-    removals = greedy(question.scorer(question.metric or "js"), question.budget, allowed)
-    return Answer(tuple(removals), removals[-1][1] if removals else None)
+    removals = greedy(problem.scorer(problem.metric or "js"), problem.budget, allowed)
+    return Selection(tuple(removals), removals[-1][1] if removals else None)

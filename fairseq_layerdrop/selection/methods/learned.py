@@ -1,11 +1,11 @@
 """Data Driven Pruning (Fan, Grave & Joulin 2020, section 3.2.2): what the training has learned."""
 
-from ...plan import UserError
+from ...base.errors import UserError
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def learned(question: Question) -> Answer:
+def learned(problem: SelectionProblem) -> Selection:
     """Remove the layers of lowest learned importance, without a look at the data.
 
     An importance is a share of its stack: those of one stack add up to 1. So that stacks of different depth can be
@@ -14,8 +14,8 @@ def learned(question: Question) -> Answer:
     Raises:
         UserError: the checkpoint's model hasn't learned importances of a stack that is asked for.
     """
-    importance = question.options["importance"]
-    missing = [stack for stack in question.budget.stacks if stack not in importance]
+    importance = problem.options["importance"]
+    missing = [stack for stack in problem.budget.stacks if stack not in importance]
     if missing:
         raise UserError(
             f"this model has no learned importances of its {missing[0]} layers; train it with "
@@ -26,4 +26,4 @@ def learned(question: Question) -> Answer:
         for stack, scores in importance.items()
         for number, score in enumerate(scores)
     }
-    return Answer(tuple(one_shot(scores, question.budget)))
+    return Selection(tuple(one_shot(scores, problem.budget)))

@@ -2,13 +2,13 @@
 
 from ..hidden_states import statistics
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
 def _magnitude(before, after):
     return (after.double() - before.double()).norm(dim=-1) / after.double().norm(dim=-1)
 
 
-def relative_magnitude(question: Question) -> Answer:
+def relative_magnitude(problem: SelectionProblem) -> Selection:
     """Remove the layers with the lowest ||f(x)|| / ||x + f(x)||, a mean over all tokens; one shot."""
-    return Answer(tuple(one_shot(statistics(question.engine, False, question.pad, _magnitude), question.budget)))
+    return Selection(tuple(one_shot(statistics(problem.engine, False, problem.pad, _magnitude), problem.budget)))

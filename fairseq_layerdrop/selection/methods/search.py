@@ -3,9 +3,10 @@
 import itertools
 import math
 
-from ...plan import Unit, UserError
+from ...base.errors import UserError
+from ...plan import Unit
 from ..budget import Budget
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
 def _ways(budget: Budget) -> list[dict[str, int]]:
@@ -40,7 +41,7 @@ def all_plans(budget: Budget) -> list[tuple[Unit, ...]]:
     ]
 
 
-def search(question: Question) -> Answer:
+def search(problem: SelectionProblem) -> Selection:
     """Score the plans that keep the wanted number of units, and take the best.
 
     All of them where they are at most ``max_plans``; otherwise a beam search removes one unit at a time from each of
@@ -50,10 +51,10 @@ def search(question: Question) -> Answer:
     Raises:
         UserError: no number of units is given.
     """
-    budget = question.budget
+    budget = problem.budget
     if budget.is_ladder:
         raise UserError("search makes no ladder: say how much to keep, as in --keep decoder=3 or --keep-total 9")
-    scorer = question.scorer(question.metric or "loss")
+    scorer = problem.scorer(problem.metric or "loss")
     place = {unit: number for number, unit in enumerate(budget.units)}
 
     def best(plans, count):
@@ -61,7 +62,7 @@ def search(question: Question) -> Answer:
         scored = zip(scorer.scores(plans), plans)
         return sorted(scored, key=lambda one: (one[0], [-place[unit] for unit in one[1]]))[:count]
 
-    if number_of_plans(budget) <= question.options.get("max_plans", 5000):
+    if number_of_plans(budget) <= problem.options.get("max_plans", 5000):
         [(score, dropped)] = best(all_plans(budget), 1)
     else:
         beam: list[tuple[float, tuple[Unit, ...]]] = [(math.nan, ())]
@@ -71,6 +72,6 @@ def search(question: Question) -> Answer:
                 for _, dropped in beam
                 for unit in budget.removable(dropped)
             }
-            beam = best(sorted(plans, key=lambda plan: [place[unit] for unit in plan]), question.options["beam_width"])
+            beam = best(sorted(plans, key=lambda plan: [place[unit] for unit in plan]), problem.options["beam_width"])
         score, dropped = beam[0]
-    return Answer(tuple((unit, None) for unit in dropped), score, nested=False)
+    return Selection(tuple((unit, None) for unit in dropped), score, nested=False)

@@ -2,13 +2,13 @@
 
 from ..hidden_states import cosine, statistics
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def similarity(question: Question) -> Answer:
+def similarity(problem: SelectionProblem) -> Selection:
     """Remove the attention and feed-forward sub-layers with the lowest 1 - cosine of input and output; one shot.
 
     A sub-layer comes with its norm and its residual; scores of all kinds are compared with each other.
     """
-    means = statistics(question.engine, True, question.pad, lambda before, after: 1 - cosine(before, after))
-    return Answer(tuple(one_shot(means, question.budget)))
+    means = statistics(problem.engine, True, problem.pad, lambda before, after: 1 - cosine(before, after))
+    return Selection(tuple(one_shot(means, problem.budget)))

@@ -1,24 +1,24 @@
 """Taylor scores (Shortened LLaMA, 2402.02834, section 3.2)."""
 
 from ..orders import one_shot
-from ..question import Answer, Question
+from ..problem import Selection, SelectionProblem
 
 
-def taylor(question: Question) -> Answer:
+def taylor(problem: SelectionProblem) -> Selection:
     """Remove the layers with the smallest sum over their weight matrices of |w * dL/dw|; one shot.
 
     L is the loss with which the model was trained, summed over the data: where labels were smoothed, smoothed too. The
     published variant "Taylor+" never removes the first four and last two layers: these are the protected ends by
     default.
     """
-    engine = question.engine
+    engine = problem.engine
     model = engine.stacks.model
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         model.requires_grad_(True)
         model.zero_grad()
         for sample in engine.samples:
-            loss, _, _ = question.criterion(model, sample)
+            loss, _, _ = problem.criterion(model, sample)
             loss.backward()
         scores = {
             unit: sum(
@@ -32,4 +32,4 @@ def taylor(question: Question) -> Answer:
         model.zero_grad()
         for parameter, required in before.items():
             parameter.requires_grad_(required)
-    return Answer(tuple(one_shot(scores, question.budget)))
+    return Selection(tuple(one_shot(scores, problem.budget)))

@@ -10,9 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_layerdrop.plan import UserError, units_of
-from fairseq_layerdrop.selection import mixture
-from fairseq_layerdrop.selection.mixture import (
+from fairseq_layerdrop.analysis import mixture
+from fairseq_layerdrop.analysis.mixture import (
     Hypotheses,
     Parts,
     code_lengths,
@@ -25,7 +24,9 @@ from fairseq_layerdrop.selection.mixture import (
     weight_within,
     wilson_error,
 )
-from tests.selection.models import PAD, language_model, samples, translation_model
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import units_of
+from tests.running.models import PAD, language_model, samples, translation_model
 
 RUN = {"fingerprint": "sha256:1", "rate": 0.2}
 

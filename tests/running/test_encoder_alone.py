@@ -7,10 +7,12 @@ import torch
 from fairseq.criterions.masked_lm import MaskedLmConfig, MaskedLmLoss
 from fairseq.criterions.sentence_prediction import SentencePredictionConfig, SentencePredictionCriterion
 
-from fairseq_layerdrop.plan import UserError, transformer_structure
-from fairseq_layerdrop.selection import Distance, Engine, loss, tokens
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import transformer_structure
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import Distance, loss, tokens
 from tests.models.test_layerdrop_models import FakeTask, build, settings
-from tests.selection.models import PAD, SYMBOLS, shaken, without
+from tests.running.models import PAD, SYMBOLS, shaken, without
 
 STRUCTURE = transformer_structure({"encoder": 3})
 KINDS = ("masked_lm", "classifier")

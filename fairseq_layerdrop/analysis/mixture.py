@@ -22,10 +22,12 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from ..plan import Structure, Unit, UserError, units_of, write_atomically
-from .engine import Engine
-from .measures import target_logits
-from .scoring import difference
+from ..base.errors import UserError
+from ..base.files import write_atomically
+from ..plan import Structure, Unit, units_of
+from ..running.engine import Engine
+from ..running.measures import target_logits
+from ..running.scorer import difference
 
 FORMAT = "fairseq-layerdrop mixture parts"
 # Tokens that are looked at together, so that what is computed for them stays small.

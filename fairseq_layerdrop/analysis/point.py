@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
+from ..base.errors import UserError
 from ..evaluation import Metric
 from ..evaluation.cost import Spread, bytes_of, forget_peak_memory, multiply_adds, peak_memory, seconds
-from ..plan import Plan, UserError
-from .calibration import Loaded, batches, check_whole, load
-from .generation import Translator
-from .measures import loss, tokens
+from ..plan import Plan
+from ..running.generation import Translator
+from ..running.loading import Loaded, batches, check_whole, load
+from ..running.measures import loss, tokens
 
 # Settings of fairseq's tasks that change what a model is given, the blocks of a text first.
 _BLOCKS = ("sample_break_mode", "tokens_per_sample")

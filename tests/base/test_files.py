@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from fairseq_layerdrop.plan import UserError, write_folder_atomically
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.base.files import write_folder_atomically
 
 
 def test_takes_the_place_of_what_was_there(tmp_path):

@@ -10,10 +10,13 @@ import numpy
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import UserError, parse, unit_name, units_of
-from fairseq_layerdrop.selection import Engine, Processes, ScoreLog, Scorer, loss
-from fairseq_layerdrop.selection.sensitivity import chosen_stacks, half_depth, sensitivity, standard_error
-from tests.selection.models import (
+from fairseq_layerdrop.analysis.sensitivity import chosen_stacks, half_depth, sensitivity, standard_error
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import parse, unit_name, units_of
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import loss
+from fairseq_layerdrop.running.scorer import Processes, ScoreLog, Scorer
+from tests.running.models import (
     PAD,
     bits,
     criterion,

@@ -3,7 +3,7 @@ from argparse import ArgumentParser, Namespace
 import pytest
 from fairseq.tasks import TASK_REGISTRY
 
-from fairseq_layerdrop.selection.point import medians, task_flags
+from fairseq_layerdrop.analysis.point import medians, task_flags
 
 
 def test_medians_over_rounds():

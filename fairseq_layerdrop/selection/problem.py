@@ -1,16 +1,16 @@
-"""What a method is asked, and what it answers."""
+"""What a selection method is given, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..plan import Ladder, Plan, Unit, plan_without
+from ..running.engine import Engine
+from ..running.scorer import Scorer
 from .budget import Budget
-from .engine import Engine
-from .scoring import Scorer
 
 
 @dataclass(frozen=True)
-class Question:
+class SelectionProblem:
     """A model with data, and how much to keep of it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Selection:
     """What a method chose.
 
     Attributes:

@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import distributed
 from tqdm import tqdm
 
-from ..plan import Unit, UserError, unit_name
+from ..base.errors import UserError
+from ..plan import Unit, unit_name
 from .engine import Engine, Measure
 
 FORMAT = "fairseq-layerdrop scores"

@@ -5,10 +5,11 @@ import itertools
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import UserError, plan_without
-from fairseq_layerdrop.selection import Engine
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import plan_without
+from fairseq_layerdrop.running.engine import Engine
 from fairseq_layerdrop.surgery import state_structure
-from tests.selection.models import language_model, logits, samples, translation_model, without
+from tests.running.models import language_model, logits, samples, translation_model, without
 
 
 def subsets(units, sizes=None):

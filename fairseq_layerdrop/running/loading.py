@@ -12,7 +12,8 @@ import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 
-from ..plan import Structure, UserError
+from ..base.errors import UserError
+from ..plan import Structure
 from ..surgery import fingerprint, learned_importance, load_checkpoint, misfit, structure_of
 
 

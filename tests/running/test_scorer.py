@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from fairseq_layerdrop.plan import UserError
-from fairseq_layerdrop.selection import Engine, Processes, ScoreLog, Scorer, loss
-from tests.selection.models import criterion, language_model, samples
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import loss
+from fairseq_layerdrop.running.scorer import Processes, ScoreLog, Scorer
+from tests.running.models import criterion, language_model, samples
 
 RUN = {"metric": "loss", "checkpoint": "sha256:1", "tokens": 27}
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from ..plan import UserError
+from ..base.errors import UserError
 from .engine import Engine, Measure
 
 

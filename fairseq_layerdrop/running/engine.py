@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..plan import Structure, Unit, UserError, units_of
+from ..base.errors import UserError
+from ..plan import Structure, Unit, units_of
 from .stacks import Call, Stacks
 
 # Stands between a plan's encoder units and its decoder units: the encoder has finished, the decoder has begun.

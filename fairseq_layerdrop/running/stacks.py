@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..base.errors import UserError
 from ..modules import without
-from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, UserError, matching, sub_layer
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, matching, sub_layer
 from ..surgery import stacks_of
 
 

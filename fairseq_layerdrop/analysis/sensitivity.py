@@ -10,8 +10,9 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 
-from ..plan import Structure, Unit, UserError, format_layers, unit_name, units_of
-from .scoring import Scorer
+from ..base.errors import UserError
+from ..plan import Structure, Unit, format_layers, unit_name, units_of
+from ..running.scorer import Scorer
 
 FORMAT = "fairseq-layerdrop sensitivity"
 VERSION = 1

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ..base.errors import UserError
 from ..evaluation import Metric, Scores, check_joinable
-from ..plan import STACKS, Unit, UserError, plan_without
+from ..plan import STACKS, Unit, plan_without
 from .engine import Engine
 
 # Settings of fairseq's generator that are read here.

@@ -6,9 +6,10 @@ import numpy
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import UserError
-from fairseq_layerdrop.selection import DISTANCES, Distance, Engine, loss
-from tests.selection.models import PAD, bits, criterion, language_model, logits, samples, translation_model, without
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.running.engine import Engine
+from fairseq_layerdrop.running.measures import DISTANCES, Distance, loss
+from tests.running.models import PAD, bits, criterion, language_model, logits, samples, translation_model, without
 
 
 def softmax(z):
