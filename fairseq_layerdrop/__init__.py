@@ -1,46 +1,51 @@
 """LayerDrop for fairseq: train once, prune to any depth.
 
-``--user-dir`` imports this module: it registers the models and tasks and makes fairseq's checkpoints loadable.
+Importing this package loads neither torch nor fairseq; its names are loaded when they are asked for. Where fairseq is
+loaded already, as for ``--user-dir``, the import registers our models and tasks with it. Elsewhere
+``import fairseq_layerdrop.register`` does so, and so does asking for one of the names.
 """
 
-import logging
+import sys
+from importlib import import_module
 
-# Importing fairseq's tasks tells at level INFO that tensorboardX isn't there, before any command says anything.
-logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+from .version import __version__
 
-from .models import (  # noqa: E402
-    LayerDropRobertaModel,
-    LayerDropTransformerLanguageModel,
-    LayerDropTransformerModel,
-)
-from .surgery import allow_fairseq_types, copy_whole, trust_own_processes  # noqa: E402
-from .tasks import (  # noqa: E402
-    LayerDropLanguageModelingTask,
-    LayerDropMaskedLMTask,
-    LayerDropQuestionAnsweringTask,
-    LayerDropSentencePredictionTask,
-    LayerDropSummarizationTask,
-    LayerDropTranslationTask,
-    load_checkpoints_as_prunable,
-    mend_averages,
-)
-from .version import __version__  # noqa: E402
+# Name -> its module.
+_MODULES = {
+    "LayerDropLanguageModelingTask": "tasks",
+    "LayerDropMaskedLMTask": "tasks",
+    "LayerDropQuestionAnsweringTask": "tasks",
+    "LayerDropRobertaModel": "models",
+    "LayerDropSentencePredictionTask": "tasks",
+    "LayerDropSummarizationTask": "tasks",
+    "LayerDropTransformerLanguageModel": "models",
+    "LayerDropTransformerModel": "models",
+    "LayerDropTranslationTask": "tasks",
+    "Data": "running.loading",
+    "average": "surgery.average",
+    "choose": "reports.choice",
+    "describe": "surgery.describe",
+    "glue": "analysis.glue",
+    "mixture": "analysis.mixture",
+    "report": "reports.page",
+    "select": "selection.select",
+    "sensitivity": "analysis.sensitivity",
+    "sweep": "analysis.sweep",
+}
+__all__ = [*_MODULES, "__version__"]
 
-__all__ = [
-    "LayerDropLanguageModelingTask",
-    "LayerDropMaskedLMTask",
-    "LayerDropQuestionAnsweringTask",
-    "LayerDropRobertaModel",
-    "LayerDropSentencePredictionTask",
-    "LayerDropSummarizationTask",
-    "LayerDropTransformerLanguageModel",
-    "LayerDropTransformerModel",
-    "LayerDropTranslationTask",
-    "__version__",
-]
 
-allow_fairseq_types()
-trust_own_processes()
-copy_whole()
-load_checkpoints_as_prunable()
-mend_averages()
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if not _MODULES[name].startswith("reports."):
+        import_module(".register", __name__)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if "fairseq" in sys.modules:
+    from . import register  # noqa: F401

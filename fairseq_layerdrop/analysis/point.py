@@ -27,7 +27,7 @@ _GIVEN = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasureSettings:
     """What every point of a sweep is measured by.
 
     Attributes:
@@ -47,6 +47,7 @@ class Measured:
         overrides: fairseq's ``--model-overrides``.
         tokenize: sacreBLEU's tokenizer.
         tokenizer: of ROUGE of summaries.
+        user_dir: a plugin to import first.
     """
 
     data: str
@@ -62,6 +63,7 @@ class Measured:
     threads: int = 1
     cpu: bool = False
     overrides: str = "{}"
+    user_dir: str | None = None
     tokenize: str | None = None
     tokenizer: str | None = None
 
@@ -75,7 +77,7 @@ class Measured:
         return Metric(self.metric, self.tokenize, self.tokenizer, self.remove_bpe)
 
 
-def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
+def measure_point(path: str, prune_layers: str | None, settings: MeasureSettings) -> dict:
     """Measure a checkpoint's model, pruned as *prune_layers* says, in this process.
 
     Quality is over the whole subset: loss in bits per target token or label, perplexity by token and the metric's
@@ -91,19 +93,19 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
     Raises:
         UserError: the checkpoint, the plan, the data or the settings are wrong, or the model can't take a sentence.
     """
-    torch.set_num_threads(how.threads)
-    loaded = load(path, how.data, how.overrides, how.cpu, prune_layers)
+    torch.set_num_threads(settings.threads)
+    loaded = load(path, settings.data, settings.overrides, settings.cpu, prune_layers)
     plan = getattr(loaded.model, "prune_plan", None) or Plan.whole(loaded.structure)
-    generation = Namespace(**how.generation)
+    generation = Namespace(**settings.generation)
     loaded.model.prepare_for_inference_(Namespace(generation=generation))  # as fairseq-generate does
-    samples = batches(loaded, how.subset, how.max_tokens, how.batch_size, how.sentences)
+    samples = batches(loaded, settings.subset, settings.max_tokens, settings.batch_size, settings.sentences)
     if getattr(loaded.criterion, "regression_target", False):
         raise UserError(f"{path} predicts numbers, not labels; score it with fairseq-layerdrop glue")
     translator = None
     if loaded.translates:
-        translator = Translator(loaded.task, loaded.model, dict(how.generation), how.remove_bpe)
-    check_whole(loaded, how.subset, samples, how.sentences)
-    quality, signature = _quality(loaded, samples, translator, how.text_metric)
+        translator = Translator(loaded.task, loaded.model, dict(settings.generation), settings.remove_bpe)
+    check_whole(loaded, settings.subset, samples, settings.sentences)
+    quality, signature = _quality(loaded, samples, translator, settings.text_metric)
     return {
         "task_flags": _task_flags(loaded),
         "kept": str(plan),
@@ -112,12 +114,12 @@ def measure_point(path: str, prune_layers: str | None, how: Measured) -> dict:
         "bytes": bytes_of(loaded.model.parameters()),
         "quality": quality,
         "signature": signature,
-        **_cost(loaded, translator, how),
+        **_cost(loaded, translator, settings),
     }
 
 
 def task_flags(task) -> list[str]:
-    """What fairseq's own commands must be told to give a model what its training gave it: they ask no checkpoint.
+    """Flags with which fairseq's commands read the data as in training; they take none of these from the checkpoint.
 
     Args:
         task: configuration of a checkpoint's task.
@@ -164,7 +166,7 @@ def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
 
 
 @torch.inference_mode()
-def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
+def _cost(loaded: Loaded, translator: Translator | None, settings: MeasureSettings) -> dict:
     def run(sample):
         return translator.generate(sample) if translator else loaded.predict(sample)
 
@@ -174,17 +176,17 @@ def _cost(loaded: Loaded, translator: Translator | None, how: Measured) -> dict:
         return tokens(sample, loaded.pad)
 
     device = next(loaded.model.parameters()).device
-    timed = min(how.timed_sentences, how.sentences or how.timed_sentences)
-    single = batches(loaded, how.subset, None, 1, timed)
-    together = batches(loaded, how.subset, how.max_tokens, how.batch_size, timed)
+    timed = min(settings.timed_sentences, settings.sentences or settings.timed_sentences)
+    single = batches(loaded, settings.subset, None, 1, timed)
+    together = batches(loaded, settings.subset, settings.max_tokens, settings.batch_size, timed)
     products = multiply_adds(lambda: [loaded.predict(sample) for sample in single])
     forget_peak_memory(device)
     for sample in (*single[:3], *together):
         run(sample)
     # every round runs all sentences, so that what else the machine does hits short and long ones alike
-    rounds = [[seconds(lambda: run(sample), device) for sample in single] for _ in range(how.repeats)]  # noqa: B023
+    rounds = [[seconds(lambda: run(sample), device) for sample in single] for _ in range(settings.repeats)]  # noqa: B023
     alone = medians(rounds)
-    passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(how.repeats)]
+    passes = [seconds(lambda: [run(sample) for sample in together], device) for _ in range(settings.repeats)]
     return {
         "multiply_adds": products / sum(map(length, single)),
         "latency": asdict(Spread.of(alone)),

@@ -5,14 +5,24 @@ that leave it out. The paper shows perplexities there; here all is cross-entropy
 """
 
 import itertools
+import json
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.files import write_atomically
 from ..plan import Structure, Unit, format_layers, unit_name, units_of
-from ..running.scorer import Scorer
+from ..reports.drawing import pyplot, save
+from ..reports.sensitivity_picture import draw_sensitivity
+from ..running.engine import Engine
+from ..running.loading import Data, data_fingerprint, load_data
+from ..running.measures import loss, tokens
+from ..running.scorer import Processes, ScoreLog, Scorer
+from ..version import __version__
 
 FORMAT = "fairseq-layerdrop sensitivity"
 VERSION = 1
@@ -71,7 +81,7 @@ def standard_error(values: Sequence[float], existing: int) -> float | None:
     return statistics.stdev(values) / math.sqrt(len(values)) * math.sqrt(1 - len(values) / existing)
 
 
-def sensitivity(
+def losses_without(
     structure: Structure, stacks: Sequence[str], scorer: Callable[[bool], Scorer], samples: int = 20, seed: int = 1
 ) -> dict:
     """Score a model without each layer and sub-layer, and its random half-depth sub-networks.
@@ -132,3 +142,65 @@ def sensitivity(
         "sub_layers": [row(unit) for unit in sublayers],
         "half_depth": [half_depth_row(layer) for layer in drawn],
     }
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What :func:`sensitivity` found.
+
+    Attributes:
+        result: what ``sensitivity.json`` says: see :func:`losses_without`, and ``origin``.
+        evaluations: number of layers and sub-layers that were run for it.
+    """
+
+    result: Mapping
+    evaluations: float
+
+
+def sensitivity(path, data: Data, output, stacks: str = "both", samples: int = 20, seed: int = 1) -> Sensitivity:
+    """Measure what each layer and sub-layer of a model is worth; write ``sensitivity.json``, .png and .svg.
+
+    Args:
+        path: checkpoint of the whole model.
+        data: what to measure the loss on.
+        output: folder for the results. Scores are noted there at once, and a run started again goes on.
+        stacks: where to look: ``encoder``, ``decoder`` or ``both``.
+        samples: number of random half-depth sub-networks a layer.
+        seed: of their draws.
+
+    Raises:
+        UserError: an argument, the checkpoint or the data is wrong, or the folder has scores of another run.
+    """
+    output, processes = Path(output), Processes()
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give a folder's name")
+    pyplot()  # tell of a missing matplotlib before hours of work
+    loaded, batches = load_data(path, data)
+    names = chosen_stacks(loaded.structure, stacks)
+    engine = Engine(loaded.model, loaded.structure, batches, data.memory)
+    count = sum(tokens(sample, loaded.target_pad) for sample in batches)
+    described = {
+        "metric": "loss", "fingerprint": loaded.fingerprint, "overrides": data.overrides,
+        "data": data_fingerprint(batches), "subset": data.subset, "tokens": count,
+        "device": next(loaded.model.parameters()).device.type, "version": __version__,
+    }  # fmt: skip
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    run = {**described, "parts (--memory)": engine.parts}
+    log = ScoreLog(output / "sensitivity.scores", run, processes, "another DIR")
+
+    def scorer(sublayers: bool) -> Scorer:
+        return Scorer(engine, sublayers, loss(loaded.model, loaded.criterion), count, log, "loss")
+
+    origin = {
+        "checkpoint": Path(path).name, **described, "target": loaded.target, "samples": samples, "seed": seed,
+    }  # fmt: skip
+    measured = losses_without(loaded.structure, names, scorer, samples, seed)
+    found = {"format": FORMAT, "version": VERSION, "origin": origin, **measured}
+    if processes.rank == 0:
+        with write_atomically(output / "sensitivity.json") as file:
+            file.write(f"{json.dumps(found, indent=1)}\n".encode())
+        save({"sensitivity": draw_sensitivity(found)}, output)
+    return Sensitivity(found, engine.evaluations)

@@ -1,1 +1,1 @@
-"""What every room may use: errors, atomic files."""
+"""What every room may use: errors, atomic files, journals of resumable work, tables, progress."""

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 
 from ..base.errors import UserError
 from ..plan import parse
+from ..running.loading import import_user_dir
 from ..surgery import SUBLAYERS_SETTING, plan_for, pruned_settings
 from ..tasks import LAST, PrunableTask, our_task
-from .data_flags import import_user_dir
 
 # Parts of a configuration whose `_name` chooses what they configure, and the flag for it.
 CHOICES = {"task": "task", "model": "arch", **{name: name.replace("_", "-") for name in REGISTRIES}}

@@ -4,18 +4,10 @@ import argparse
 import json
 from dataclasses import asdict
 
-from ..base.errors import UserError
-from ..reports.choice import COSTS, Bounds, best, commands, nearest, parse_limit
-from ..reports.points import LOWER_IS_BETTER, read_sweep
+from ..reports.choice import COSTS, SCORES, limit_names, parse_limit
 
-HELP = "the best plan of a sweep for a budget, with the commands to use it"
 _EXAMPLES = {
     "latency": "30ms", "params": "60M", "size": "200MB", "multiply-adds": "50M", "memory": "1GB", "time": "10ms",
-}  # fmt: skip
-# flag -> names of the score, of which a sweep's first counts
-_SCORES = {
-    "bleu": ("BLEU",), "rouge-1": ("rouge1",), "rouge-2": ("rouge2",), "rouge-l": ("rougeLsum", "rougeL"),
-    "accuracy": ("accuracy",), "loss": ("loss",), "perplexity": ("perplexity",),
 }  # fmt: skip
 
 
@@ -31,53 +23,44 @@ def _limit(cost: str):
 
 def add_arguments(parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a sweep")
-    for name, cost in COSTS.items():
-        told = f"{cost.name}, {cost.unit.replace('sentence', 'sentence or block')}"
-        parser.add_argument(f"--max-{name}", type=_limit(name), metavar=_EXAMPLES[name], help=told)
-    for flag, names in _SCORES.items():
-        which = "max" if names[0] in LOWER_IS_BETTER else "min"
-        told = f"{which}imum {', else '.join(names)}"
-        parser.add_argument(f"--{which}-{flag}", type=float, metavar="X", dest=flag, help=told)
-    parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="choose from these models")
+    for name, what in limit_names().items():
+        flag = f"--{name.replace('_', '-')}"
+        if what in COSTS:
+            unit = COSTS[what].unit.replace("sentence", "sentence or block")
+            text = f"most {COSTS[what].name}, {unit}"
+            parser.add_argument(flag, type=_limit(what), metavar=_EXAMPLES[what], help=text)
+        else:
+            text = f"{name[:3]}imum {', else '.join(SCORES[what])}"
+            parser.add_argument(flag, type=float, metavar="X", help=text)
+    parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="choose from these models only")
     parser.add_argument(
         "--least", choices=COSTS,
-        help="take what costs least of this within the bounds; without it the best score, or, where only scores are "
-        "bounded, the least latency",
+        help="choose the point that costs least of this within the limits; without it the one of the best score, or, "
+        "where only scores are limited, of the least latency",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args) -> None:
-    sweep = read_sweep(args.folder)
-    costs = {name: getattr(args, f"max_{name.replace('-', '_')}") for name in COSTS}
-    has = sweep.points[0].quality
-    scores = {next(filter(has.__contains__, names), names[0]): getattr(args, flag) for flag, names in _SCORES.items()}
-    bounds = Bounds(
-        {name: most for name, most in costs.items() if most is not None},
-        {name: worst for name, worst in scores.items() if worst is not None},
-        tuple(args.model),
-    )
-    if not bounds.costs and not bounds.scores and not args.least:
-        raise UserError("say what the budget is, for instance --max-latency 30ms, --max-params 60M or --min-bleu 34")
-    least = args.least or ("latency" if bounds.scores and not bounds.costs else None)
-    reasons = nearest(sweep.points, bounds)
-    point = best(sweep.points, bounds, least)
-    if point is None:
-        raise UserError(f"none of the {len(sweep.points)} points fits: {reasons}")
-    told = commands(sweep, point)
+    from ..reports.choice import choose
+
+    limits = {name: getattr(args, name) for name in limit_names()}
+    chosen = choose(args.folder, args.least, args.model, **limits)
+    point = chosen.point
     if args.json:
-        print(json.dumps({**asdict(point), "commands": told}, indent=1))
+        print(json.dumps({**asdict(point), "commands": chosen.commands}, indent=1))
         return
-    spread = point.latency
-    print(f"chosen by   {f'the least {COSTS[least].name}, then ' if least else ''}the best {point.metric}")
+    least = f"the least {COSTS[chosen.least].name}, then " if chosen.least else ""
+    print(f"chosen by   {least}the best {point.metric}")
     print(f"model       {point.model}, {point.path}")
     print(f"plan        {point.prune_layers or 'the whole model'}")
     print(f"keeps       {point.kept}")
     print(f"scores      {', '.join(f'{name} {value:.4g}' for name, value in point.quality.items())}")
     for cost in COSTS.values():
         print(f"{cost.name}: {cost.of(point):.4g} {cost.unit_of(point)}")
-    print(f"latency's 10th to 90th percentile: {1e3 * spread['low']:.4g}-{1e3 * spread['high']:.4g} ms")
-    print(f"run it:     {told['use']}")
-    if (first := sweep.run["sentences"]) is not None:
-        print(f"            it scores the whole subset; the scores above are of its first {first} alone")
-    print(f"export it:  {told['export']}")
+    low, high = (1e3 * point.latency[end] for end in ("low", "high"))
+    print(f"latency's 10th to 90th percentile: {low:.4g}-{high:.4g} ms")
+    print(f"run it:     {chosen.commands['use']}")
+    if chosen.sentences is not None:
+        print(f"            it scores the whole subset; the scores above are of its first {chosen.sentences} alone")
+    print(f"export it:  {chosen.commands['export']}")

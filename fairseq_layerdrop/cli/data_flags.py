@@ -1,20 +1,16 @@
 """What the verbs that look at data share: their flags, and the model and data that these name."""
 
 import argparse
-import logging
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from fairseq import utils
-from fairseq.dataclass.configs import GenerationConfig
+from typing import TYPE_CHECKING
 
 from ..base.errors import UserError
-from ..running.generation import SETTINGS
-from ..running.loading import Loaded, batches, load
+from ..running.settings import GENERATION
 
-GENERATION = GenerationConfig.__dataclass_fields__
+if TYPE_CHECKING:
+    from ..running.loading import Data
 
 
 def _bytes(text: str) -> int:
@@ -27,14 +23,16 @@ def _bytes(text: str) -> int:
 def add_generation_arguments(parser) -> None:
     """Add the flags of fairseq's generator that are read here, and how subwords are joined."""
     parser.add_argument(
-        "--remove-bpe", "--post-process", nargs="?", const="subword_nmt", metavar="HOW", help="as in fairseq-generate"
+        "--remove-bpe",
+        "--post-process",
+        nargs="?",
+        const="subword_nmt",
+        metavar="HOW",
+        help="how to join subwords, as in fairseq-generate: sentencepiece, subword_nmt, …",
     )
-    for name in SETTINGS:
-        field = GENERATION[name]
-        kind = {"action": "store_true"} if field.type is bool else {"type": field.type, "metavar": "N"}
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", default=field.default, help=field.metadata.get("help"), **kind
-        )
+    for name, (kind, default, words) in GENERATION.items():
+        reads = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": "N"}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=words, **reads)
 
 
 def add_data_arguments(parser, stores: bool = True) -> None:
@@ -44,17 +42,26 @@ def add_data_arguments(parser, stores: bool = True) -> None:
         parser: where to add them.
         stores: whether the verb stores hidden states.
     """
-    parser.add_argument("data", metavar="DATA", help="binarised data")
-    parser.add_argument("--gen-subset", "--subset", default="valid", metavar="SUBSET", help="default: valid")
-    parser.add_argument("--sentences", type=int, metavar="N", help="take the first N sentences, or blocks, of it")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a batch (default: 4000)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
+    parser.add_argument("data", metavar="DATA", help="folder of binarised data")
+    parser.add_argument(
+        "--gen-subset", "--subset", default="valid", metavar="SUBSET", help="subset to look at (default: valid)"
+    )
+    parser.add_argument(
+        "--sentences", type=int, metavar="N", help="look at the first N sentences, or blocks, of the subset only"
+    )
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of a batch (default: 4000)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="most sentences of a batch")
     if stores:
         parser.add_argument(
-            "--memory", type=_bytes, default="1G", metavar="SIZE", help="for stored states (default: 1G)"
+            "--memory", type=_bytes, default="1G", metavar="SIZE", help="memory for stored hidden states (default: 1G)"
         )
-    parser.add_argument("--model-overrides", default="{}", metavar="DICT", help="as in fairseq-generate")
-    parser.add_argument("--user-dir", help="of the checkpoint's task, where it is another than this")
+    parser.add_argument(
+        "--model-overrides",
+        default="{}",
+        metavar="DICT",
+        help="settings of the checkpoint to override, as in fairseq-generate",
+    )
+    parser.add_argument("--user-dir", help="plugin to import first, if the checkpoint's task is not one of ours")
     parser.add_argument("--cpu", action="store_true", help="leave the GPU alone")
 
 
@@ -95,38 +102,17 @@ def at_least_one(args, *names: str) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
 
 
-def be_quiet() -> None:
-    """Let fairseq and hydra tell of what goes wrong alone."""
-    for name in ("fairseq", "hydra"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
-
-
-def import_user_dir(path: str | None) -> None:
-    """Import what ``--user-dir`` names.
+def data_of(args) -> "Data":
+    """The data that :func:`add_data_arguments`'s flags name; fairseq is told to be quiet.
 
     Raises:
-        UserError: it can't be imported.
+        UserError: a number is below 1.
     """
-    try:
-        utils.import_user_module(argparse.Namespace(user_dir=path))
-    except (ImportError, FileNotFoundError) as error:
-        raise UserError(f"can't import --user-dir {path}: {str(error).splitlines()[0]}") from error
+    from ..running.loading import Data, be_quiet
 
-
-def max_tokens(args) -> int | None:
-    """Tokens of a batch at most; None where sentences are counted alone."""
-    return args.max_tokens or (None if args.batch_size else 4000)
-
-
-def load_data(args) -> tuple[Loaded, list[Mapping]]:
-    """The model of ``--path``, and the batches of data to look at.
-
-    Raises:
-        UserError: a flag, the checkpoint or the data are wrong.
-    """
     be_quiet()
     at_least_one(args, "sentences", "max_tokens", "batch_size")
-    import_user_dir(args.user_dir)
-    loaded = load(args.path, args.data, args.model_overrides, args.cpu)
-    return loaded, batches(loaded, args.gen_subset, max_tokens(args), args.batch_size, args.sentences)
+    return Data(
+        args.data, args.gen_subset, args.sentences, args.max_tokens, args.batch_size, getattr(args, "memory", 0),
+        args.model_overrides, args.user_dir, args.cpu,
+    )  # fmt: skip

@@ -4,9 +4,6 @@ import json
 from itertools import groupby
 
 from ..plan import LADDER_FORMAT, format_layers, plan_to_dict, read_format, read_ladder, read_plan, unit_name
-from ..surgery import describe, history_in_words, load_checkpoint
-
-HELP = "show a checkpoint's architecture, layers, parameters, LayerDrop rates and how it was pruned"
 
 
 def add_arguments(parser) -> None:
@@ -46,7 +43,10 @@ def run(args) -> None:
     if args.checkpoint.endswith(".json"):
         (_run_ladder if read_format(args.checkpoint) == LADDER_FORMAT else _run_plan)(args)
         return
-    description = describe(load_checkpoint(args.checkpoint))
+    from .. import describe
+    from ..surgery.history import history_in_words
+
+    description = describe(args.checkpoint)
     if args.json:
         print(json.dumps(description.to_dict(), indent=2))
         return

@@ -25,7 +25,6 @@ from ..surgery import (
 )
 from ..version import __version__
 
-HELP = "write a pruned model that stands alone, for stock fairseq, CTranslate2 or transformers, or the plan to prune it"
 FORMATS = ("fairseq", "ctranslate2", "huggingface", "plan")
 # What the formats that write a folder put there; of CTranslate2's names, vocabularies have more beside.
 _FILES = {

@@ -19,15 +19,10 @@ from omegaconf import OmegaConf
 
 from ..base.errors import UserError
 from ..plan import parse
+from ..running.loading import be_quiet
 from ..surgery import load_checkpoint
 from .checkpoint_flags import CHOICES, begin_with, checkpoint_config, is_checkpoint, training_flags
-from .data_flags import be_quiet
 from .devices import fit_to_devices, usable_devices
-
-HELP = (
-    "print the training of a YAML configuration of fairseq-hydra-train, or of a checkpoint, as flags of fairseq-train, "
-    "quoted for a shell"
-)
 
 
 def add_arguments(parser) -> None:

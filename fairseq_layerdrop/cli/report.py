@@ -1,14 +1,5 @@
 """``fairseq-layerdrop report DIR -o report.html``."""
 
-from pathlib import Path
-
-from ..base.errors import UserError
-from ..base.files import write_atomically
-from ..reports.page import page
-from ..reports.points import read_sweep
-
-HELP = "write a page that shows a sweep: table, charts and the choice for a budget; needs no network"
-
 
 def add_arguments(parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a sweep")
@@ -17,10 +8,6 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-    sweep = read_sweep(args.folder)
-    output = Path(args.output or Path(args.folder) / "report.html")
-    if output.suffix != ".html":
-        raise UserError(f"{output} must be named .html")
-    with write_atomically(output) as file:
-        file.write(page(sweep, args.title).encode())
-    print(f"wrote {output}: {len(sweep.points)} points")
+    from ..reports.page import report
+
+    print(f"wrote {report(args.folder, args.output, args.title)}")

@@ -15,8 +15,6 @@ from ..evaluation import (
     read_generation_log,
 )
 
-HELP = "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm wrote, or of text files"
-
 
 def add_arguments(parser) -> None:
     parser.add_argument(

@@ -1,24 +1,12 @@
 """``fairseq-layerdrop sensitivity DATA --path CKPT -o DIR``."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from ..analysis.sensitivity import FORMAT, VERSION, chosen_stacks, sensitivity
-from ..base.errors import UserError
-from ..base.files import write_atomically
 from ..plan import STACKS
-from ..reports.drawing import pyplot, save
-from ..reports.sensitivity_picture import draw_sensitivity
-from ..running.engine import Engine
-from ..running.loading import data_fingerprint
-from ..running.measures import loss, tokens
-from ..running.scorer import Processes, ScoreLog, Scorer
-from ..version import __version__
-from .data_flags import add_data_arguments, at_least_one, load_data
-
-HELP = "tell what each layer and sub-layer is worth: the loss without it, and that of random sub-networks without it"
+from .data_flags import add_data_arguments, at_least_one, data_of
 
 
 def add_arguments(parser) -> None:
@@ -27,73 +15,51 @@ def add_arguments(parser) -> None:
         "-o", "--output", metavar="DIR", required=True,
         help="folder for sensitivity.json, .png and .svg, and for .scores, from which the same command goes on",
     )  # fmt: skip
-    parser.add_argument("--stacks", choices=(*STACKS, "both"), default="both", help="where to look (default: both)")
     parser.add_argument(
-        "--samples", type=int, default=20, metavar="N", help="random half-depth sub-networks a layer (default: 20)"
+        "--stacks", choices=(*STACKS, "both"), default="both", help="stacks whose layers are removed (default: both)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of their draws (default: 1)")
+    parser.add_argument(
+        "--samples", type=int, default=20, metavar="N",
+        help="number of random half-depth sub-networks for each layer (default: 20)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the random sub-networks (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_data_arguments(parser)
 
 
 def run(args) -> None:
-    started = time.perf_counter()
-    output = Path(args.output)
-    processes = Processes()
+    from .. import sensitivity
+
     at_least_one(args, "samples")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; give a folder's name")
-    pyplot()  # tell of a missing matplotlib before hours of work
-    loaded, samples = load_data(args)
-    stacks = chosen_stacks(loaded.structure, args.stacks)
-    engine = Engine(loaded.model, loaded.structure, samples, args.memory)
-    count = sum(tokens(sample, loaded.target_pad) for sample in samples)
-    described = {
-        "metric": "loss", "fingerprint": loaded.fingerprint, "overrides": args.model_overrides,
-        "data": data_fingerprint(samples), "subset": args.gen_subset, "tokens": count,
-        "device": next(loaded.model.parameters()).device.type, "version": __version__,
-    }  # fmt: skip
-    origin = {
-        "checkpoint": Path(args.path).name, **described, "target": loaded.target, "samples": args.samples,
-        "seed": args.seed,
-    }  # fmt: skip
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {output}: {error.strerror or error}") from error
-    log = ScoreLog(
-        output / "sensitivity.scores", {**described, "parts (--memory)": engine.parts}, processes, "another DIR"
+    started = time.perf_counter()
+    measured = sensitivity(args.path, data_of(args), args.output, args.stacks, args.samples, args.seed)
+    found = measured.result
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    origin = found["origin"]
+    print(f"loss of the full model: {found['loss']:.4f} bits per {origin['target']}")
+    for stack in dict.fromkeys(row["unit"].partition(".")[0] for row in found["layers"]):
+        print("\n".join(["", *_table(found, stack)]))
+    files = f"{args.output}/sensitivity.json, .png and .svg"
+    ran = f"{measured.evaluations:,.0f} layers and sub-layers run, " if measured.evaluations else ""
+    print(
+        f"\nwrote {files}: {origin['tokens']:,} {origin['target']}s of {origin['subset']}, "
+        f"{ran}{time.perf_counter() - started:.1f} s"
     )
 
-    def scorer(sublayers: bool) -> Scorer:
-        return Scorer(engine, sublayers, loss(loaded.model, loaded.criterion), count, log, processes, "loss")
 
-    found = sensitivity(loaded.structure, stacks, scorer, args.samples, args.seed)
-    seconds = time.perf_counter() - started
-    if processes.rank == 0:
-        told = {"format": FORMAT, "version": VERSION, "origin": origin, **found}
-        with write_atomically(output / "sensitivity.json") as file:
-            file.write(f"{json.dumps(told, indent=1)}\n".encode())
-        save({"sensitivity": draw_sensitivity(told)}, output)
-        print(f"loss of the full model: {told['loss']:.4f} bits per {loaded.target}")
-        for stack in stacks:
-            print("\n".join(["", *_table(told, stack)]))
-        ran = f"{engine.evaluations:,.0f} layers and sub-layers run, " if engine.evaluations else ""
-        print(
-            f"\nwrote {output}/sensitivity.json, .png and .svg: {count:,} {loaded.target}s of {args.gen_subset}, ",
-            end="",
-        )
-        print(f"{ran}{seconds:.1f} s")
-
-
-def _table(told: Mapping, stack: str) -> Iterator[str]:
+def _table(found: Mapping, stack: str) -> Iterator[str]:
     """The lines of a stack's table, one a layer: what its removals add to the loss, and the sub-networks without it."""
     increases: dict[str, dict[str, float]] = {}
-    for row in (*told["layers"], *told["sub_layers"]):
+    for row in (*found["layers"], *found["sub_layers"]):
         where, number, *name = row["unit"].split(".")
         if where == stack:
             increases.setdefault(number, {})[name[0] if name else "layer"] = row["increase"]
     names = list(dict.fromkeys(name for row in increases.values() for name in row))
-    halves = {row["unit"]: row for row in told["half_depth"]}
+    halves = {row["unit"]: row for row in found["half_depth"]}
     yield f"{stack}: increase of the loss without a layer, or a sub-layer of it; loss of sub-networks without it"
     yield "".join(f"{name:>14}" for name in ("", *names)) + f"   {len(increases) // 2} layers"
     for number, row in increases.items():

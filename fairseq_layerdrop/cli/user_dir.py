@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-HELP = "print the path to give as --user-dir"
-
 
 def add_arguments(parser) -> None:
     pass

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..base.errors import UserError
-from .points import LOWER_IS_BETTER, Point, Sweep, better
+from .points import LOWER_IS_BETTER, Point, Sweep, better, read_sweep
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,16 @@ def nearest(points: Iterable[Point], bounds: Bounds) -> str:
     if not candidates:
         known = ", ".join(dict.fromkeys(point.model for point in points))
         raise UserError(f"there is no model {' or '.join(bounds.models)} in this sweep; its models are {known}")
-    told = []
+    reasons = []
     for name in bounds.costs:
         cost = COSTS[name]
-        told.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit_of(candidates[0])}")
+        reasons.append(f"the least {cost.name} is {min(map(cost.of, candidates)):.4g} {cost.unit_of(candidates[0])}")
     for name in bounds.scores:
         found = [point.quality[name] for point in candidates if name in point.quality]
         if not found:
             raise UserError(f"this sweep has no {name}; its scores are {', '.join(candidates[0].quality)}")
-        told.append(f"the best {name} is {min(found) if name in LOWER_IS_BETTER else max(found):.4g}")
-    return ", ".join(told)
+        reasons.append(f"the best {name} is {min(found) if name in LOWER_IS_BETTER else max(found):.4g}")
+    return ", ".join(reasons)
 
 
 def commands(sweep: Sweep, point: Point) -> dict[str, str]:
@@ -175,3 +175,73 @@ def _flags(generation: Mapping) -> list[str]:
         elif value is not False:
             words += [flag, str(value)]
     return words
+
+
+# Limit -> names of the score, of which a sweep's first counts.
+SCORES = {
+    "bleu": ("BLEU",), "rouge_1": ("rouge1",), "rouge_2": ("rouge2",), "rouge_l": ("rougeLsum", "rougeL"),
+    "accuracy": ("accuracy",), "loss": ("loss",), "perplexity": ("perplexity",),
+}  # fmt: skip
+
+
+def limit_names() -> dict[str, str]:
+    """The limits that :func:`choose` knows, each with the cost of :data:`COSTS` or the score of :data:`SCORES`."""
+    costs = {f"max_{name.replace('-', '_')}": name for name in COSTS}
+    worst = {name: "max" if names[0] in LOWER_IS_BETTER else "min" for name, names in SCORES.items()}
+    return {**costs, **{f"{bound}_{name}": name for name, bound in worst.items()}}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What :func:`choose` chose.
+
+    Attributes:
+        point: the best of the sweep.
+        commands: those that use it; see :func:`commands`.
+        least: the cost of which it has the least; None where its score decided.
+        sentences: how many the scores are of; None for the whole subset.
+    """
+
+    point: Point
+    commands: Mapping[str, str]
+    least: str | None
+    sentences: int | None
+
+
+def choose(folder, least: str | None = None, models: Sequence[str] = (), **limits: str | float | None) -> Choice:
+    """The best point of a sweep within limits.
+
+    >>> choose("sweep", max_latency="30ms", min_bleu=34)  # doctest: +SKIP
+
+    Args:
+        folder: of the sweep.
+        least: take what costs least of this within the limits, one of :data:`COSTS`. By default the best score is
+            taken, or, where only scores are limited, the least latency.
+        models: names of the models to choose from; all by default.
+        limits: see :func:`limit_names`; those of costs with their unit, as ``30ms``.
+
+    Raises:
+        UserError: there is no sweep, no limit, or nothing within the limits.
+        TypeError: there is no such limit.
+    """
+    sweep, names = read_sweep(folder), limit_names()
+    costs, scores = {}, {}
+    for key, value in limits.items():
+        if key not in names:
+            raise TypeError(f"choose() has no limit '{key}'; the limits are {', '.join(names)}")
+        if value is None:
+            continue
+        if names[key] in COSTS:
+            costs[names[key]] = value if isinstance(value, float) else parse_limit(names[key], str(value))
+        else:
+            known = SCORES[names[key]]
+            scores[next(filter(sweep.points[0].quality.__contains__, known), known[0])] = float(value)
+    bounds = Bounds(costs, scores, tuple(models))
+    if not costs and not scores and not least:
+        raise UserError("say what the budget is, for instance --max-latency 30ms, --max-params 60M or --min-bleu 34")
+    least = least or ("latency" if scores and not costs else None)
+    reasons = nearest(sweep.points, bounds)
+    point = best(sweep.points, bounds, least)
+    if point is None:
+        raise UserError(f"none of the {len(sweep.points)} points fits: {reasons}")
+    return Choice(point, commands(sweep, point), least, sweep.run["sentences"])

@@ -1,17 +1,18 @@
 """A sweep as one page of HTML that needs nothing else."""
 
 import base64
-import json
-from html import escape
+from collections.abc import Iterator
 from pathlib import Path
-from string import Template
 
+from jinja2 import Environment, PackageLoader
+
+from ..base.errors import UserError
+from ..base.files import write_atomically
 from .choice import COSTS, commands
 from .drawing import COLOURS, close, encoded
-from .points import LOWER_IS_BETTER, Point, Sweep
+from .points import LOWER_IS_BETTER, Point, Sweep, read_sweep
 from .sweep_pictures import draw_all, score_label
 
-_TEMPLATE = Path(__file__).with_name("page.html")
 _CAPTIONS = {
     "depths": "The score over the number of layers kept; where several plans keep as many, the line is of the best.",
     "pareto": "The score over the latency; the lines join the points to which no other is better and as fast.",
@@ -31,17 +32,39 @@ def page(sweep: Sweep, title: str) -> str:
     }
     names = list(sweep.points[0].quality)
     costs = [f"{cost.name}, {units[key]}" for key, cost in COSTS.items()]
-    header = ["model", "plan", *names, *costs, "10-90 % of latency"]
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        summary=escape(_summary(sweep)),
-        header="".join(f"<th>{escape(name)}</th>" for name in header),
-        rows="\n".join(_row(point, names) for point in sweep.points),
-        pictures="\n".join(_pictures(sweep)),
-        method="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _method(sweep).items()),
-        colours=json.dumps(COLOURS),
-        data=json.dumps(data).replace("<", "\\u003c"),  # no text in it can end the script
+    template = Environment(loader=PackageLoader(__package__, "."), autoescape=True).get_template("page.html")
+    return template.render(
+        title=title,
+        summary=_summary(sweep),
+        header=["model", "plan", *names, *costs, "10-90 % of latency"],
+        rows=[_row(point, names) for point in sweep.points],
+        pictures=list(_pictures(sweep)),
+        method=_method(sweep),
+        colours=COLOURS,
+        data=data,
     )
+
+
+def report(folder, output=None, title: str = "What pruning costs") -> Path:
+    """Write the page of the sweep in a folder.
+
+    Args:
+        folder: of the sweep.
+        output: the page to write; ``FOLDER/report.html`` by default.
+        title: heading of the page.
+
+    Returns:
+        the page's path.
+
+    Raises:
+        UserError: there is no sweep, or the page can't be written.
+    """
+    sweep, path = read_sweep(folder), Path(output or Path(folder) / "report.html")
+    if path.suffix != ".html":
+        raise UserError(f"{path} must be named .html")
+    with write_atomically(path) as file:
+        file.write(page(sweep, title).encode())
+    return path
 
 
 def _for_script(sweep: Sweep, point: Point) -> dict:
@@ -63,24 +86,21 @@ def _summary(sweep: Sweep) -> str:
     )
 
 
-def _row(point: Point, names: list[str]) -> str:
+def _row(point: Point, names: list[str]) -> list[str]:
     low, high = (1e3 * point.latency[end] for end in ("low", "high"))
-    cells = [
+    return [
         point.model,
         point.prune_layers or "whole",
         *(f"{point.quality[name]:.2f}" for name in names),
         *(f"{cost.of(point):.4g}" for cost in COSTS.values()),
         f"{low:.4g}-{high:.4g}",
     ]
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _pictures(sweep: Sweep):
+def _pictures(sweep: Sweep) -> Iterator[dict[str, str]]:
     figures = draw_all(sweep)
     for name, figure in figures.items():
-        picture = base64.b64encode(encoded(figure, "svg")).decode()
-        yield f'<figure><img alt="{_CAPTIONS[name]}" src="data:image/svg+xml;base64,{picture}">'
-        yield f"<figcaption>{_CAPTIONS[name]}</figcaption></figure>"
+        yield {"caption": _CAPTIONS[name], "svg": base64.b64encode(encoded(figure, "svg")).decode()}
     close(figures)
 
 
@@ -101,6 +121,5 @@ def _method(sweep: Sweep) -> dict[str, str]:
         "fairseq-layerdrop": run["version"],
     }
     if run["generation"]:
-        told = ", ".join(f"{name} {value}" for name, value in run["generation"].items())
-        found["generation"] = told
+        found["generation"] = ", ".join(f"{name} {value}" for name, value in run["generation"].items())
     return found

@@ -1,16 +1,15 @@
 """The points of a sweep, in a file with a line each."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.journal import Journal, read_journal
 
 NAME = "sweep.jsonl"
-FORMAT = "fairseq-layerdrop sweep"
-_VERSION = 1
+_KIND = {"format": "fairseq-layerdrop sweep", "version": 1}
+_REMEDY = "give another folder"
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 
@@ -103,22 +102,17 @@ def read_sweep(folder) -> Sweep:
     path = Path(folder) / NAME
     if not path.is_file():
         raise UserError(f"no {NAME} in {folder}; make one with fairseq-layerdrop sweep DATA --path CKPT -o {folder}")
-    run, points = _read(path)
-    if not points:
+    run, records = read_journal(path, _KIND, _REMEDY)
+    if not records:
         raise UserError(f"{path} has no points yet")
-    return Sweep(run, points)
+    return Sweep(run, _points(path, records))
 
 
-def _read(path: Path) -> tuple[dict, tuple[Point, ...]]:
-    lines = path.read_bytes().split(b"\n")[:-1]  # a killed process may have left a part of a line
+def _points(path: Path, records: Sequence[Mapping]) -> tuple[Point, ...]:
     try:
-        head, *rest = map(json.loads, lines) if lines else ({"format": FORMAT, "version": _VERSION, "run": {}},)
-        if (head["format"], head["version"]) != (FORMAT, _VERSION):
-            raise ValueError
-        points = tuple(Point(**point) for point in rest)
-        return dict(head["run"]), points
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} isn't a sweep's file of this version; give another folder") from error
+        return tuple(Point(**record) for record in records)
+    except TypeError as error:
+        raise UserError(f"{path} has a line that isn't a point of a sweep; {_REMEDY}") from error
 
 
 class SweepFile:
@@ -134,25 +128,12 @@ class SweepFile:
 
     def __init__(self, folder, run: Mapping):
         self.path = Path(folder) / NAME
-        self.run = json.loads(json.dumps(run))
-        self.points: list[Point] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                self._go_on()
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-    def _go_on(self) -> None:
-        run, points = _read(self.path)
-        if not run:
-            return
-        for name, value in self.run.items():
-            if run.get(name) != value:
-                raise UserError(
-                    f"{self.path} is of another sweep, with {name} {run.get(name)}, not {value}; give another folder"
-                )
-        self.points = list(points)
+        self._journal = Journal(self.path, _KIND, run, _REMEDY)
+        self.points = list(_points(self.path, self._journal.records))
 
     def known(self, model: str, prune_layers: str | None, fingerprint: str, kept: str) -> bool:
         """Whether a point is measured.
@@ -171,13 +152,5 @@ class SweepFile:
         return (model, prune_layers) in {point.key for point in self.points}
 
     def add(self, point: Point) -> None:
-        with self.path.open("ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            lines = [asdict(point)]
-            if file.seek(0, os.SEEK_END) == 0:
-                lines.insert(0, {"format": FORMAT, "version": _VERSION, "run": self.run})
-            file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._journal.add(asdict(point))
         self.points.append(point)

@@ -10,12 +10,6 @@ from ..evaluation import Metric, Scores, check_joinable
 from ..plan import STACKS, Unit, plan_without
 from .engine import Engine
 
-# Settings of fairseq's generator that are read here.
-SETTINGS = (
-    "beam", "max_len_a", "max_len_b", "min_len", "lenpen", "unkpen", "unnormalized", "no_repeat_ngram_size",
-    "match_source_len", "temperature",
-)  # fmt: skip
-
 
 class Translator:
     """Generates with a model as fairseq-generate does.
@@ -23,7 +17,7 @@ class Translator:
     Args:
         task: fairseq's task, for its generator and dictionaries.
         model: an encoder-decoder model.
-        generation: those of fairseq's settings of the generator that are in :data:`SETTINGS`.
+        generation: those of fairseq's settings of the generator that are in :data:`~.settings.SETTINGS`.
         remove_bpe: how subwords are joined, as ``--remove-bpe`` says.
 
     Raises:
@@ -76,18 +70,14 @@ class Translator:
         return metric.scores(hypotheses, references)
 
 
-# What plans are scored by: its metric, and which of that metric's scores.
-METRICS = {"bleu": ("sacrebleu", "BLEU"), "rouge": ("rouge", "rougeLsum")}
-
-
 class Generation:
     """Runs plans as :class:`.engine.Engine` does, but translates with each: there are no states to share.
 
     Args:
         engine: has the model and the data.
         task: fairseq's task, for its generator and dictionaries.
-        generation: those of fairseq's settings of the generator that are in :data:`SETTINGS`.
-        metric: that of one of :data:`METRICS`, which also says how subwords are joined.
+        generation: those of fairseq's settings of the generator that are in :data:`~.settings.SETTINGS`.
+        metric: by what to score, which also says how subwords are joined.
         score: which of its scores.
 
     Raises:

@@ -1,9 +1,12 @@
 """The model and the data that a method looks at, loaded as fairseq-validate does."""
 
+import argparse
 import ast
 import hashlib
 import itertools
+import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +15,42 @@ import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.data import data_utils
 
+from .. import register  # noqa: F401 - checkpoints name our models and tasks
 from ..base.errors import UserError
 from ..plan import Structure
 from ..surgery import fingerprint, learned_importance, load_checkpoint, misfit, structure_of
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data that models are run on, and how.
+
+    Attributes:
+        folder: binarised data.
+        subset: for instance ``valid``.
+        sentences: take the first sentences of the subset only; a language model's are its blocks.
+        max_tokens: tokens of a batch at most; 4,000 where no size of a batch is given.
+        batch_size: sentences of a batch at most.
+        memory: bytes that stored hidden states may take.
+        overrides: fairseq's ``--model-overrides``, a dict in Python.
+        user_dir: a plugin to import first, where the checkpoint's task isn't one of ours.
+        cpu: leave the GPU alone.
+    """
+
+    folder: str
+    subset: str = "valid"
+    sentences: int | None = None
+    max_tokens: int | None = None
+    batch_size: int | None = None
+    memory: int = 2**30
+    overrides: str = "{}"
+    user_dir: str | None = None
+    cpu: bool = False
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of a batch at most; None where sentences are counted alone."""
+        return self.max_tokens or (None if self.batch_size else 4000)
 
 
 @dataclass(frozen=True)
@@ -185,6 +221,36 @@ def check_whole(loaded: Loaded, subset: str, samples: Sequence[Mapping], sentenc
             f"{missing} of {wanted} samples of '{subset}' are too long for the model; shorten them, or leave them out "
             "of the data"
         )
+
+
+def be_quiet() -> None:
+    """Let fairseq and hydra tell of what goes wrong alone."""
+    for name in ("fairseq", "hydra"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+
+
+def import_user_dir(path: str | None) -> None:
+    """Import what ``--user-dir`` names.
+
+    Raises:
+        UserError: it can't be imported.
+    """
+    try:
+        utils.import_user_module(argparse.Namespace(user_dir=path))
+    except (ImportError, FileNotFoundError) as error:
+        raise UserError(f"can't import --user-dir {path}: {str(error).splitlines()[0]}") from error
+
+
+def load_data(path, data: Data) -> tuple[Loaded, list[Mapping]]:
+    """The model of a checkpoint, and the batches of data to run it on.
+
+    Raises:
+        UserError: the checkpoint or the data are wrong.
+    """
+    import_user_dir(data.user_dir)
+    loaded = load(path, data.folder, data.overrides, data.cpu)
+    return loaded, batches(loaded, data.subset, data.most_tokens, data.batch_size, data.sentences)
 
 
 def data_fingerprint(samples: Sequence[Mapping]) -> str:

@@ -4,10 +4,8 @@ from .average import average_checkpoints, last_epochs
 from .build import build_pruned, remove_missing_sublayers, slice_on_load
 from .checkpoint import (
     CheckpointError,
-    copy_whole,
     load_checkpoint,
     save_checkpoint,
-    trust_own_processes,
     unreadable,
 )
 from .config import (
@@ -68,7 +66,6 @@ __all__ = [
     "complete_architecture",
     "convert_to_ctranslate2",
     "copy_config",
-    "copy_whole",
     "ctranslate2_limits",
     "describe",
     "details",
@@ -102,7 +99,6 @@ __all__ = [
     "task_settings",
     "tell_misfits",
     "transformers_state_dict",
-    "trust_own_processes",
     "unreadable",
     "weights_of",
     "write_huggingface",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import CheckpointError, load_checkpoint
+from ..base.errors import UserError
+from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 
@@ -58,3 +59,33 @@ def average_checkpoints(paths: Sequence) -> dict:
         averaged[key] = tied[place]
     rest = {key: value for key, value in checkpoint.items() if key != "last_optimizer_state"}
     return {**rest, "model": averaged}
+
+
+def average(paths: Sequence, output, last: int | None = None, force: bool = False) -> list[Path]:
+    """Write a checkpoint with the mean weights of others; see :func:`average_checkpoints`.
+
+    Args:
+        paths: the checkpoints, or with *last* the folder of a training.
+        output: the checkpoint to write.
+        last: average so many of the folder's newest epoch checkpoints.
+        force: replace *output* if it exists.
+
+    Returns:
+        the checkpoints that were averaged.
+
+    Raises:
+        UserError: an argument or a checkpoint is wrong, or *output* can't be written.
+    """
+    paths, output = [Path(path) for path in paths], Path(output)
+    if last is not None:
+        if len(paths) != 1 or last < 1:
+            raise UserError("--last wants a number of at least 1 and one folder")
+        if not paths[0].is_dir():
+            raise UserError(f"no such folder: {paths[0]}")
+        paths = last_epochs(paths[0], last)
+    if any(output.exists() and path.exists() and output.samefile(path) for path in paths):
+        raise UserError(f"{output} is one of the checkpoints to average; give another name")
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; give another name, or --force to replace it")
+    save_checkpoint(average_checkpoints(paths), output)
+    return paths

@@ -1,69 +1,19 @@
 """Reading and writing fairseq checkpoints safely."""
 
 import argparse
-import functools
 import os
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from fairseq.distributed import utils as distributed_utils
-from fairseq.file_io import PathManager
 
 from ..base.errors import UserError
 from ..base.files import write_atomically
 from .plain_data import allow_fairseq_types, refused_type
 
-# The environment variable with which torch.load takes any pickle where its caller doesn't say weights_only.
-_TRUSTING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, broken, unsafe or not fairseq's."""
-
-
-def trust_own_processes() -> None:
-    """Let the processes of a training send each other the checkpoint that the first of them has read.
-
-    fairseq sends it pickled, with its configuration as OmegaConf's objects, and reads that with :func:`torch.load`,
-    which since torch 2.6 refuses them: no training on several processes could load a checkpoint. What arrives here
-    comes from a process of the same training, which read it with the weights-only unpickler.
-    """
-    receive = distributed_utils._broadcast_object_slow
-
-    @functools.wraps(receive)
-    def broadcast_object_slow(*args, **kwargs):
-        before = os.environ.get(_TRUSTING)
-        os.environ[_TRUSTING] = "1"
-        try:
-            return receive(*args, **kwargs)
-        finally:
-            if before is None:
-                del os.environ[_TRUSTING]
-            else:
-                os.environ[_TRUSTING] = before
-
-    distributed_utils._broadcast_object_slow = broadcast_object_slow
-
-
-def copy_whole() -> None:
-    """Let fairseq's copies of a checkpoint (checkpoint_best.pt, checkpoint_last.pt) take their places whole.
-
-    fairseq writes a checkpoint aside and renames it, but copies it in place, so that a training which is killed
-    meanwhile leaves a piece of a checkpoint_last.pt and can't go on.
-    """
-    copy = PathManager.copy
-
-    @functools.wraps(copy)
-    def copy_and_rename(src_path, dst_path, overwrite=False):
-        if not overwrite or not PathManager.supports_rename(dst_path):
-            return copy(src_path, dst_path, overwrite)
-        copied = copy(src_path, f"{dst_path}.tmp", overwrite)
-        if copied:
-            PathManager.rename(f"{dst_path}.tmp", dst_path)
-        return copied
-
-    PathManager.copy = staticmethod(copy_and_rename)
 
 
 def _load(path: Path):

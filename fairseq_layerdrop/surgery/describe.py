@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from .checkpoint import load_checkpoint
 from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, not_a_transformer, settings_as_dict
 from .history import pruning_history, updates_of
 from .state import (
@@ -87,12 +88,17 @@ def _dropping(model: Mapping, stack: str) -> list[str]:
     return words + ([f"layers shared by {given('share_layers')}"] if given("share_layers") else [])
 
 
-def describe(checkpoint: Mapping) -> Description:
-    """Describe a checkpoint as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it.
+def describe(checkpoint) -> Description:
+    """Tell what a checkpoint holds.
+
+    Args:
+        checkpoint: a file's path, or what :func:`~fairseq_layerdrop.surgery.checkpoint.load_checkpoint` returns.
 
     Raises:
-        UserError: the model isn't a Transformer.
+        UserError: the file is no checkpoint, or the model isn't a Transformer.
     """
+    if not isinstance(checkpoint, Mapping):
+        checkpoint = load_checkpoint(checkpoint)
     model = _settings(checkpoint, "model")
     task = _settings(checkpoint, "task")
     architecture = model.get("_name") or model.get("arch") or "unknown"

@@ -1,6 +1,5 @@
 """Tasks that are registered with fairseq."""
 
-from .fine_tuning import mend_averages
 from .layerdrop_language_modeling import LayerDropLanguageModelingTask
 from .layerdrop_masked_lm import LayerDropMaskedLMTask
 from .layerdrop_question_answering import LayerDropQuestionAnsweringTask
@@ -8,7 +7,7 @@ from .layerdrop_sentence_prediction import LayerDropSentencePredictionTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
 from .named_files import LAST
-from .prunable import PrunableTask, load_checkpoints_as_prunable, our_task
+from .prunable import PrunableTask, our_task, prunable_task
 
 __all__ = [
     "LAST",
@@ -19,7 +18,6 @@ __all__ = [
     "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
     "PrunableTask",
-    "load_checkpoints_as_prunable",
-    "mend_averages",
     "our_task",
+    "prunable_task",
 ]

@@ -1,12 +1,8 @@
 """What begins when ``fairseq-train`` trains a pruned model."""
 
-import functools
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-
-from fairseq.models.ema import ema
 
 from ..base.errors import UserError
 from ..plan import (
@@ -31,7 +27,6 @@ from ..surgery import (
     model_structure,
     pruning_history,
     set_plan,
-    slice_state_dict,
     structure_of,
 )
 from .named_files import LAST
@@ -180,48 +175,3 @@ def _takes_optimizer_state(settings, checkpoint) -> bool:
     """Whether a training that begins with *checkpoint* takes the state of its optimizer over."""
     kept = checkpoint.get("last_optimizer_state") is not None and not settings.reset_optimizer
     return kept and _unfinished(settings) is not None
-
-
-def mend_averages() -> None:
-    """Let ``--store-ema`` work with pruned models, and with pre-norm ones.
-
-    With ``--ema-fp32`` fairseq keeps the average in 32 bits beside the model, by the names of parameters, and a pruned
-    model would take those of other layers from a full one. And it leaves the ``version`` out of what it averages, so
-    that it takes a pre-norm Transformer for an old one and drops its last norms. It goes by the names of parameters
-    again in each step, so that what has several, as shared layers and tied embeddings have, decays as many times. There
-    are no hooks; this wraps the methods that fill the average, load it and update it.
-    """
-    build, restore, step = ema.EMA.build_fp32_params, ema.EMA.restore, ema.EMA._step_internal
-
-    @functools.wraps(build)
-    def build_fp32_params(self, state_dict=None):
-        plan = getattr(self.model, "prune_plan", None)
-        if plan is not None and state_dict is not None and has_structure(state_dict, plan.full):
-            state_dict = slice_state_dict(state_dict, plan)
-        build(self, state_dict)
-
-    @functools.wraps(restore)
-    def restore_with_versions(self, state_dict, build_fp32_params=False):
-        versions = {key: value for key, value in self.model.state_dict().items() if key.endswith("version")}
-        restore(self, {**versions, **state_dict}, build_fp32_params)
-
-    @functools.wraps(step)
-    def step_once(self, new_model, updates=None):
-        averages = self.fp32_params if self.config.ema_fp32 else self.model.state_dict()
-        before = {key: averages[key].clone() for key in _of_several_names(averages) if key not in self.skip_keys}
-        step(self, new_model, updates)
-        values = new_model.state_dict()
-        for key, average in before.items():
-            averages[key].copy_(average.mul(self.decay).add(values[key].to(average), alpha=1 - self.decay))
-
-    ema.EMA.build_fp32_params, ema.EMA.restore = build_fp32_params, restore_with_versions
-    ema.EMA._step_internal = step_once
-
-
-def _of_several_names(tensors: Mapping) -> list[str]:
-    """Of the tensors that have several names in *tensors*, the first name of each."""
-    names: dict[tuple, list[str]] = {}
-    for name, tensor in tensors.items():
-        if tensor.numel():
-            names.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), []).append(name)
-    return [same[0] for same in names.values() if len(same) > 1]

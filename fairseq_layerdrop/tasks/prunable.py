@@ -3,12 +3,10 @@
 import ast
 import contextlib
 import functools
-import pickle
 from dataclasses import field
 
-from fairseq import checkpoint_utils
 from fairseq.tasks import TASK_REGISTRY
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from ..base.errors import UserError
 from ..models import check_training
@@ -16,14 +14,11 @@ from ..modules import LayerImportance
 from ..plan import parse
 from ..surgery import (
     HISTORY_KEY,
-    IMPORTANCE_SETTING,
     build_pruned,
     complete_architecture,
     copy_config,
-    learned_importance,
     task_settings,
     tell_misfits,
-    unreadable,
 )
 from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
@@ -209,7 +204,12 @@ def prunable_version_of(stock: str, ours: str) -> None:
     _VERSIONS[stock] = ours
 
 
-def _prunable(name: str) -> str:
+def prunable_task(name: str) -> str:
+    """Name of the task that takes ``--prune-layers`` in place of the one of that name.
+
+    Raises:
+        UserError: there is none.
+    """
     ours = _VERSIONS.get(name, name)
     if not issubclass(TASK_REGISTRY.get(ours, object), PrunableTask):
         known = ", ".join(_VERSIONS)
@@ -225,38 +225,4 @@ def our_task(checkpoint) -> str:
     Raises:
         UserError: there is none for the checkpoint's own task.
     """
-    return _prunable(task_settings(checkpoint)["_name"])
-
-
-def load_checkpoints_as_prunable() -> None:
-    """Let ``prune_layers``, given when a checkpoint is loaded, reach checkpoints of stock fairseq and learned plans.
-
-    fairseq-validate and ``from_pretrained`` build the task that a checkpoint names, with the caller's options laid
-    over it by name. A checkpoint from stock fairseq names a stock task, which has no ``prune_layers``, so the option
-    would be lost without a word. fairseq has no hook there; this wraps the function that lays the options over.
-    """
-    load = checkpoint_utils.load_checkpoint_to_cpu
-
-    @functools.wraps(load)
-    def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
-        try:
-            state = load(path, arg_overrides, *args, **kwargs)
-        except pickle.UnpicklingError as error:
-            raise unreadable(path, error) from error
-        importance = learned_importance(state.get("model") or {})
-        if importance:  # models are built before they see their weights
-            with open_dict(state["cfg"]):
-                setattr(state["cfg"].model, IMPORTANCE_SETTING, importance)
-        prune_layers = (arg_overrides or {}).get("prune_layers")
-        if prune_layers is not None:
-            parse(prune_layers)
-            if state.get("args") is not None:
-                state["args"].task = _prunable(state["args"].task)
-            cfg = state["cfg"]
-            with open_dict(cfg):
-                cfg.task._name = _prunable(cfg.task._name)
-                # for the task that the checkpoint names, and for one that the caller brings
-                cfg.task.prune_layers = cfg.model.prune_layers = prune_layers
-        return state
-
-    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+    return prunable_task(task_settings(checkpoint)["_name"])

@@ -79,7 +79,7 @@ def all_subsets(engine, args, task):
     units = engine.units(False)
     scorer = Scorer(
         engine, False, loss(engine.stacks.model, CrossEntropyCriterion(task, False)), 1.0,
-        ScoreLog(None, {}, Processes()), Processes(),
+        ScoreLog(None, {}, Processes()),
     )  # fmt: skip
     sizes = range(len(units))
     return scorer.scores([dropped for size in sizes for dropped in itertools.combinations(units, size)])
@@ -92,10 +92,10 @@ def finercut(share):
 
         def scorer(name):
             measure = Distance(engine, name, task.dictionary.pad())
-            return Scorer(engine, True, measure, 1.0, ScoreLog(None, {}, Processes()), Processes(), name)
+            return Scorer(engine, True, measure, 1.0, ScoreLog(None, {}, Processes()), name)
 
         problem = SelectionProblem(engine, budget, task.dictionary.pad(), None, scorer, "js", {"protect_share": share})
-        return [score for _, score in METHODS["finercut"][0](problem).removals]
+        return [score for _, score in METHODS["finercut"](problem).removals]
 
     return run
 

@@ -23,9 +23,9 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_REGISTRY
 
+from fairseq_layerdrop.analysis.glue import check_libraries, glue
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.base.files import write_atomically
-from fairseq_layerdrop.cli import glue
 from fairseq_layerdrop.cli.data_flags import at_least_one
 from fairseq_layerdrop.cli.devices import fit_to_devices
 from fairseq_layerdrop.cli.flags import config_flags, read_config
@@ -43,6 +43,7 @@ from fairseq_layerdrop.evaluation.glue_table import (
     to_markdown,
 )
 from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
+from fairseq_layerdrop.running.loading import Data, be_quiet
 from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoint, structure_of, task_settings
 
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
@@ -57,7 +58,7 @@ class Comparison:
     """One pre-trained model on one task."""
 
     def __init__(self, args):
-        glue.check_libraries()
+        check_libraries()
         at_least_one(args, "epochs", "batch_size")
         if args.learning_rate is not None and not args.learning_rate > 0:
             raise UserError(f"--learning-rate must be above 0, not {args.learning_rate}")
@@ -272,10 +273,8 @@ class Comparison:
 
 def measure(task: str, data: Path, checkpoint: Path, *flags: str) -> dict:
     """As ``fairseq-layerdrop glue`` does, in this process."""
-    parser = argparse.ArgumentParser()
-    glue.add_arguments(parser)
-    arguments = [data, "--path", checkpoint, "--task", task, "--batch-size", 32, *flags]
-    return glue.measure(parser.parse_args(list(map(str, arguments))))
+    be_quiet()
+    return glue(checkpoint, Data(str(data), batch_size=32, cpu="--cpu" in flags), task)
 
 
 def digest_of(*contents: bytes) -> str:

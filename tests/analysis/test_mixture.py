@@ -10,20 +10,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_layerdrop.analysis import mixture
-from fairseq_layerdrop.analysis.mixture import (
+from fairseq_layerdrop.analysis import sub_networks
+from fairseq_layerdrop.analysis.codes import (
     Hypotheses,
-    Parts,
     code_lengths,
     every_sub_network,
     expected_code_length,
     log_posterior,
     prefix_lengths,
     sampled_sub_networks,
-    walk,
     weight_within,
     wilson_error,
 )
+from fairseq_layerdrop.analysis.sub_networks import Parts, walk
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import units_of
 from tests.running.models import PAD, language_model, samples, translation_model
@@ -266,7 +265,7 @@ class TestWalk:
         model, structure = translation_model(1, 2)
         hypotheses = every_sub_network(rates_of(structure, decoder=0.2))
         whole = walk(model, structure, text(True), hypotheses, PAD, Parts(tmp_path / "whole", RUN))
-        monkeypatch.setattr(mixture, "_CHUNK", 2)
+        monkeypatch.setattr(sub_networks, "_CHUNK", 2)
         parts = walk(model, structure, text(True), hypotheses, PAD, Parts(tmp_path / "parts", RUN))
         assert parts.log_probs == pytest.approx(whole.log_probs, abs=1e-5)
         assert parts.kl == pytest.approx(whole.kl, abs=1e-6)

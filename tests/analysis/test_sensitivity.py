@@ -10,7 +10,7 @@ import numpy
 import pytest
 import torch
 
-from fairseq_layerdrop.analysis.sensitivity import chosen_stacks, half_depth, sensitivity, standard_error
+from fairseq_layerdrop.analysis.sensitivity import chosen_stacks, half_depth, losses_without, standard_error
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import parse, unit_name, units_of
 from fairseq_layerdrop.running.engine import Engine
@@ -92,10 +92,10 @@ class Asked:
 
     def scorer(self, sublayers):
         measure, count = loss(self.model, criterion()), sum(sample["ntokens"] for sample in self.data)
-        return Scorer(self.engine, sublayers, measure, count, self.log, Processes())
+        return Scorer(self.engine, sublayers, measure, count, self.log)
 
-    def sensitivity(self, stacks=None, **given):
-        return sensitivity(self.structure, stacks or tuple(self.structure), self.scorer, **given)
+    def losses_without(self, stacks=None, **given):
+        return losses_without(self.structure, stacks or tuple(self.structure), self.scorer, **given)
 
     def bits_without(self, dropped):
         return pytest.approx(bits(without(self.model, self.structure, dropped), self.data), abs=1e-5)
@@ -108,7 +108,7 @@ def asked(request):
 
 class TestAgainstPrunedModels:
     def test_removals(self, asked):
-        found = asked.sensitivity()
+        found = asked.losses_without()
         assert found["loss"] == pytest.approx(bits(asked.model, asked.data), abs=1e-5)
         for name, sublayers in ("layers", False), ("sub_layers", True):
             units = units_of(asked.structure, sublayers)
@@ -118,7 +118,7 @@ class TestAgainstPrunedModels:
                 assert row["increase"] == row["loss"] - found["loss"] != 0
 
     def test_half_depth(self, asked):
-        found = asked.sensitivity(samples=2)
+        found = asked.losses_without(samples=2)
         layers = units_of(asked.structure, False)
         assert [row["unit"] for row in found["half_depth"]] == [unit_name(layer) for layer in layers]
         for row, (stack, number, _) in zip(found["half_depth"], layers, strict=True):
@@ -141,7 +141,7 @@ class TestAgainstPrunedModels:
     def test_a_stack_of_one_layer(self):
         """Without it nothing of the stack is left; there are no sub-networks of half its depth."""
         asked = Asked(translation_model(1, 2), True)
-        found = asked.sensitivity()
+        found = asked.losses_without()
         empty = copy.deepcopy(asked.model)
         empty.encoder.layers = torch.nn.ModuleList()
         assert found["layers"][0]["loss"] == pytest.approx(bits(empty, asked.data), abs=1e-5)
@@ -152,22 +152,22 @@ class TestAgainstPrunedModels:
 class TestDraws:
     def test_a_stack_alone_draws_the_same(self):
         asked = Asked(translation_model(3, 7), True)
-        both = asked.sensitivity(samples=3)
-        alone = asked.sensitivity(stacks=("decoder",), samples=3)
+        both = asked.losses_without(samples=3)
+        alone = asked.losses_without(stacks=("decoder",), samples=3)
         assert alone["loss"] == both["loss"]
         for name in ("layers", "sub_layers", "half_depth"):
             assert alone[name] == [row for row in both[name] if row["unit"].startswith("decoder")]
 
     def test_the_seed_changes_nothing_but_the_draws(self):
         asked = Asked(language_model(8), False)
-        first, same, other = (asked.sensitivity(samples=5, seed=seed) for seed in (1, 1, 2))
+        first, same, other = (asked.losses_without(samples=5, seed=seed) for seed in (1, 1, 2))
         assert first == same
         assert first["layers"] == other["layers"] and first["sub_layers"] == other["sub_layers"]
         assert all(ours != theirs for ours, theirs in zip(first["half_depth"], other["half_depth"], strict=True))
 
     def test_each_plan_is_scored_once_and_prefixes_are_shared(self):
         asked = Asked(language_model(6), False)
-        found = asked.sensitivity()
+        found = asked.losses_without()
         names = [network["prune_layers"] for row in found["half_depth"] for network in row["subnetworks"]]
         assert len(names) == 6 * 10 and len(set(names)) == math.comb(6, 3)
         assert len(asked.log.known) == 1 + 6 + 12 + math.comb(6, 3)
@@ -195,7 +195,7 @@ class TestPlanted:
             output[..., PAD] = -math.inf
             best = output.argmax(-1)
             sample["target"] = torch.where(sample["target"].ne(PAD), best, PAD)
-        return asked.sensitivity()
+        return asked.losses_without()
 
     @pytest.mark.parametrize("silent", [[("decoder", 3, None)], [("encoder", 1, None), ("decoder", 0, None)]])
     def test_a_useless_layer_has_the_least_increase(self, silent):

@@ -6,7 +6,7 @@ import pytest
 from fairseq import options
 
 from fairseq_layerdrop.cli.data_flags import add_generation_arguments
-from fairseq_layerdrop.running.generation import SETTINGS
+from fairseq_layerdrop.running.settings import SETTINGS
 
 
 def parse(*words):

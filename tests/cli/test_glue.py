@@ -6,7 +6,7 @@ import re
 import pytest
 from fairseq_cli import validate
 
-from fairseq_layerdrop.cli.glue import check_libraries
+from fairseq_layerdrop.analysis.glue import check_libraries
 from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, layerdrop
 
 pytest.importorskip("sklearn")

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
+from fairseq_layerdrop.analysis.mixture import prior_of
 from fairseq_layerdrop.base.errors import UserError
-from fairseq_layerdrop.cli.mixture import _prior
 from fairseq_layerdrop.plan import transformer_structure
 from fairseq_layerdrop.running.loading import batches, load
 from tests.commands import ROOT, USER_DIR, ends_in_one_line, layerdrop, train_lm
@@ -97,7 +97,7 @@ class TestPrior:
             structure=transformer_structure(structure or {"encoder": 2, "decoder": 4}), importance=importance or {},
             settings=SimpleNamespace(model=Namespace(**settings)),
         )  # fmt: skip
-        rates, source = _prior(Namespace(stacks=stacks, rate=rate), loaded)
+        rates, source = prior_of(loaded, stacks, rate)
         assert [stack for stack, _, _ in rates] == ["encoder"] * 2 + ["decoder"] * 4
         return tuple(rates.values()), source
 

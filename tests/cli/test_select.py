@@ -242,9 +242,9 @@ class TestMistakes:
     def test_log_of_another_run(self, select):
         asked = ("--method", "sleb", "--keep", "decoder=5", "--force")
         select(*asked)
-        ends_in_one_line(select(*asked, "--sentences", "5", check=False), "log of another run: it looked at other data")
+        ends_in_one_line(select(*asked, "--sentences", "5", check=False), "of another run: it looked at other data")
         overrides = ("--model-overrides", "{'no_scale_embedding': True}")
-        ends_in_one_line(select(*asked, *overrides, check=False), "log of another run: its overrides is {}")
+        ends_in_one_line(select(*asked, *overrides, check=False), "of another run: its overrides is {}")
 
     def test_other_data(self, select, tmp_path, checkpoint):
         done = layerdrop(

@@ -126,7 +126,7 @@ class TestMistakes:
         ends_in_one_line(ask(out="file/in", check=False), "cannot make the folder", "Not a directory")
         assert (tmp_path / "file").read_text() == "mine"
         (tmp_path / "other/sensitivity.scores").mkdir(parents=True)
-        ends_in_one_line(ask(out="other", check=False), "cannot write", "Is a directory")
+        ends_in_one_line(ask(out="other", check=False), "cannot read", "Is a directory")
 
     def test_log_of_another_run(self, ask):
         few = ("--stacks", "encoder", "--samples", "1", "--sentences")

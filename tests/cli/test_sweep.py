@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fairseq_layerdrop.analysis.sweep import plans_for
 from fairseq_layerdrop.base.errors import UserError
-from fairseq_layerdrop.cli.sweep import plans_for
 from fairseq_layerdrop.plan import Ladder, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.reports.points import read_sweep
 from fairseq_layerdrop.surgery import load_checkpoint, plan_for, structure_of

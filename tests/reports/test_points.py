@@ -36,7 +36,7 @@ def test_no_point_is_measured_twice(tmp_path):
 
 def test_another_sweep_is_refused(tmp_path):
     written(tmp_path)
-    with pytest.raises(UserError, match="with threads 1, not 2; give another folder"):
+    with pytest.raises(UserError, match="is of another run: its threads is 1, not 2; give another folder"):
         SweepFile(tmp_path, {**RUN, "threads": 2})
     with pytest.raises(UserError, match=r"'a' is another model in .*--path NAME=CKPT"):
         SweepFile(tmp_path, RUN).known("a", None, "sha256:other", "some")
@@ -47,9 +47,9 @@ def test_another_sweep_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["{}\n", "nothing\n", '{"format": "fairseq-layerdrop sweep", "version": 9}\n'])
 def test_another_file_is_refused(text, tmp_path):
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(UserError, match="isn't a sweep's file of this version"):
+    with pytest.raises(UserError, match="format 'fairseq-layerdrop sweep, version 1'; give another folder"):
         SweepFile(tmp_path, RUN)
-    with pytest.raises(UserError, match="isn't a sweep's file"):
+    with pytest.raises(UserError, match="isn't a file of the format"):
         read_sweep(tmp_path)
 
 

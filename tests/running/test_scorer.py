@@ -20,7 +20,7 @@ def scorer(tmp_path):
     def make(**run):
         engine = Engine(model, structure, samples(False))
         log = ScoreLog(tmp_path / "scores", {**RUN, **run}, Processes())
-        return Scorer(engine, False, loss(model, criterion()), 27, log, Processes())
+        return Scorer(engine, False, loss(model, criterion()), 27, log)
 
     return make
 
@@ -65,12 +65,14 @@ def test_scores_of_other_processes_are_read(scorer, tmp_path):
 
 def test_another_run_is_refused(scorer):
     scorer().scores(CANDIDATES)
-    with pytest.raises(UserError, match="is the log of another run: its tokens is 27, not 28; give another with --log"):
+    with pytest.raises(UserError, match="is of another run: its tokens is 27, not 28; give another with --log"):
         scorer(tokens=28)
 
 
 @pytest.mark.parametrize("text", ["{}\n", "text\n", '{"format": "other", "run": {}}\n', "[1]\n"])
 def test_not_a_log(scorer, tmp_path, text):
     (tmp_path / "scores").write_text(text)
-    with pytest.raises(UserError, match="scores is not a log of scores; give another with --log, or remove it"):
+    with pytest.raises(
+        UserError, match="isn't a file of the format 'fairseq-layerdrop scores'; give another with --log, or"
+    ):
         scorer()

@@ -44,16 +44,16 @@ class Asked:
         else:
             measure = Distance(self.engine, name, PAD)
             total = tokens if measure.by == "tokens" else sum(len(sample["target"]) for sample in self.data)
-        return Scorer(self.engine, self.sublayers, measure, total, ScoreLog(None, {}, Processes()), Processes(), name)
+        return Scorer(self.engine, self.sublayers, measure, total, ScoreLog(None, {}, Processes()), name)
 
     def __call__(self, name, keep=None, total=None, stacks=None, ends=None, sublayers=None, metric=None, **options):
-        method, of_sublayers, default_ends = METHODS[name]
-        self.sublayers = of_sublayers if sublayers is None else sublayers
+        method = METHODS[name]
+        self.sublayers = method.sublayers if sublayers is None else sublayers
         units = self.engine.units(self.sublayers)
         keep = keep or {}
         budget = Budget(
             units, stacks or tuple(keep) or tuple(self.engine.structure), keep, total,
-            protected_ends(units, *(default_ends if ends is None else ends)),
+            protected_ends(units, *(method.protects if ends is None else ends)),
         )  # fmt: skip
         options = {"protect_share": 0.0, "max_plans": 5000, "beam_width": 8, **options}
         return method(SelectionProblem(self.engine, budget, PAD, criterion(), self.scorer, metric, options))

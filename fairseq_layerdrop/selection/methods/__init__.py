@@ -1,33 +1,67 @@
-"""Ways to choose what to remove, one file each.
+"""Ways to choose what to remove, one file each, imported when it is used.
 
-Each is a function from a :class:`~..problem.SelectionProblem` to a :class:`~..problem.Selection`.
+Each is a function from a :class:`~..problem.SelectionProblem` to a :class:`~..problem.Selection`, in the module of its
+name.
 """
 
-from .angular import angular
-from .block_influence import block_influence
-from .blockpruner import blockpruner
-from .contribution import contribution
-from .finercut import finercut
-from .learned import learned
-from .relative_magnitude import relative_magnitude
-from .search import search
-from .similarity import similarity
-from .sleb import sleb
-from .taylor import taylor
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# Name -> function, whether its units are sub-layers (None: as asked for), and first and last layers it protects.
+if TYPE_CHECKING:
+    from ..problem import Selection, SelectionProblem
+
+# The metrics for which models generate text: each a metric of texts, and which of its scores.
+GENERATED = {"bleu": ("sacrebleu", "BLEU"), "rouge": ("rouge", "rougeLsum")}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose what to remove.
+
+    Attributes:
+        name: as ``--method`` knows it.
+        sublayers: whether it removes sub-layers and not layers; None where that is for the user to say.
+        protects: how many first and last layers of a stack it doesn't remove unless it is told to.
+        metrics: by what it scores plans, the default first; none for methods that look at the data once.
+        options: what else the method knows, with defaults.
+    """
+
+    name: str
+    sublayers: bool | None = False
+    protects: tuple[int, int] = (0, 0)
+    metrics: tuple[str, ...] = ()
+    options: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __call__(self, problem: "SelectionProblem") -> "Selection":
+        name = self.name.replace("-", "_")
+        return getattr(import_module(f".{name}", __package__), name)(problem)
+
+
 METHODS = {
-    "contribution": (contribution, False, (0, 0)),
-    "block-influence": (block_influence, False, (0, 0)),
-    "angular": (angular, False, (0, 0)),
-    "relative-magnitude": (relative_magnitude, False, (0, 0)),
-    "taylor": (taylor, False, (4, 2)),
-    "similarity": (similarity, True, (0, 0)),
-    "sleb": (sleb, False, (1, 1)),
-    "blockpruner": (blockpruner, True, (0, 0)),
-    "finercut": (finercut, True, (0, 0)),
-    "search": (search, None, (0, 0)),
-    "learned": (learned, False, (0, 0)),
+    method.name: method
+    for method in (
+        Method("contribution", options={"threshold": None}),
+        Method("block-influence"),
+        Method("angular"),
+        Method("relative-magnitude"),
+        Method("taylor", protects=(4, 2)),
+        Method("similarity", sublayers=True),
+        Method("sleb", protects=(1, 1), metrics=("loss",)),
+        Method("blockpruner", sublayers=True, metrics=("loss",)),
+        Method(
+            "finercut",
+            sublayers=True,
+            metrics=("js", "js-reversed", "kl", "angular", "norm"),
+            options={"protect_share": 0.4},
+        ),
+        Method(
+            "search",
+            sublayers=None,
+            metrics=("loss", *GENERATED),
+            options={"max_plans": 5000, "beam_width": 8},
+        ),
+        Method("learned"),
+    )
 }
-
-__all__ = ["METHODS"]
