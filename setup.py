@@ -13,7 +13,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_layerdrop", "fairseq_layerdrop.*"]),
-    package_data={"fairseq_layerdrop.reports": ["page.html"]},
+    package_data={"fairseq_layerdrop": ["py.typed"], "fairseq_layerdrop.reports": ["page.html"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         # The official release imports on Python <= 3.10 only; fairseq-fixed is fairseq's main branch with the dataclass
@@ -40,6 +40,7 @@ setup(
             "ctranslate2",
             "hypothesis",
             "matplotlib",
+            "mypy",
             "num2words",
             "pytest",
             "pytest-xdist",

@@ -17,14 +17,14 @@ from fairseq.tasks import TASK_REGISTRY
 from ..base.errors import UserError
 from ..base.progress import Progress
 from ..evaluation.cost import machine
-from ..plan import LADDER_FORMAT, Details, Plan, Structure, parse, read_format, read_ladder
+from ..plan import LADDER_FORMAT, ModelFacts, Plan, Structure, parse, read_format, read_ladder
 from ..reports.choice import COSTS
 from ..reports.drawing import pyplot, save
 from ..reports.points import Point, Sweep, SweepFile, read_sweep
 from ..reports.sweep_pictures import draw_all
 from ..running.loading import Data, be_quiet, import_user_dir
 from ..running.settings import DEFAULTS
-from ..surgery import details_of, fingerprint, load_checkpoint, structure_of
+from ..surgery import facts_of, fingerprint, load_checkpoint, structure_of
 from ..tasks import LayerDropSentencePredictionTask, our_task
 from ..version import __version__
 from .point import MeasureSettings, measure_point
@@ -41,7 +41,7 @@ class _Model:
     fingerprint: str
     task: str
     whole: Structure
-    details: Details
+    facts: ModelFacts
 
     @property
     def depths(self) -> dict[str, int]:
@@ -53,7 +53,7 @@ class _Model:
         Raises:
             PlanError: the plan doesn't fit it.
         """
-        return str(parse(plan).resolve(self.whole, self.details) if plan else Plan.whole(self.whole))
+        return str(parse(plan).resolve(self.whole, self.facts) if plan else Plan.whole(self.whole))
 
     @property
     def does(self) -> str:
@@ -69,7 +69,7 @@ class _Model:
 def _model(name: str, path: str) -> _Model:
     checkpoint = load_checkpoint(path)
     whole = structure_of(checkpoint)
-    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), whole, details_of(checkpoint))
+    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), whole, facts_of(checkpoint))
 
 
 def _keep(depths: Mapping[str, int], kept: Mapping[str, int], rule: str) -> str | None:

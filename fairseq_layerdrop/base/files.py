@@ -3,13 +3,17 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from .errors import UserError
 
+StrPath = str | os.PathLike[str]
 
-def _open_unnamed(folder: Path):
+
+def _open_unnamed(folder: Path) -> IO[bytes] | None:
     """A file in *folder* that has no name yet, and so is gone if the process dies; None where there are none such."""
     try:
         return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
@@ -18,7 +22,7 @@ def _open_unnamed(folder: Path):
 
 
 @contextlib.contextmanager
-def write_atomically(path):
+def write_atomically(path: StrPath) -> Iterator[IO[bytes]]:
     """Open *path* for writing bytes; what was written takes its place when the block ends without an exception.
 
     Until then, and if the block fails, what was there stays. A process that is killed leaves nothing behind on Linux's
@@ -50,7 +54,7 @@ def write_atomically(path):
 
 
 @contextlib.contextmanager
-def write_folder_atomically(path):
+def write_folder_atomically(path: StrPath) -> Iterator[Path]:
     """A new folder to fill; it takes the place of *path* when the block ends without an exception.
 
     Until then, and if the block fails, what was there stays. A process that is killed may leave a hidden folder beside

@@ -23,7 +23,7 @@ def describe_difference(name: str, old: object, new: object) -> str:
     return f"its {name} is {old}, not {new}"
 
 
-def check_same_run(where: Path, found: Mapping, run: Mapping, remedy: str) -> None:
+def check_same_run(where: Path, found: Mapping[str, Any], run: Mapping[str, Any], remedy: str) -> None:
     """Refuse results that were made in another way.
 
     Args:
@@ -41,7 +41,7 @@ def check_same_run(where: Path, found: Mapping, run: Mapping, remedy: str) -> No
             raise UserError(f"{where} is of another run: {difference}; {remedy}")
 
 
-def read_journal(path: Path, kind: Mapping, remedy: str) -> tuple[Record, list[Record]]:
+def read_journal(path: Path, kind: Mapping[str, Any], remedy: str) -> tuple[Record, list[Record]]:
     """The run that a journal is of, and its records. A last line that a killed process left unfinished doesn't count.
 
     Args:
@@ -80,7 +80,7 @@ class Journal:
         UserError: the file is of another run or kind, or can't be read.
     """
 
-    def __init__(self, path: Path, kind: Mapping, run: Mapping, remedy: str):
+    def __init__(self, path: Path, kind: Mapping[str, Any], run: Mapping[str, Any], remedy: str):
         self.path = path
         self.kind = dict(kind)
         self.run: Record = json.loads(json.dumps(run))
@@ -90,7 +90,7 @@ class Journal:
             if found:
                 check_same_run(path, found, self.run, remedy)
 
-    def add(self, record: Mapping) -> None:
+    def add(self, record: Mapping[str, Any]) -> None:
         """Append a record.
 
         Raises:
@@ -100,7 +100,7 @@ class Journal:
         self.records.append(dict(record))
 
 
-def append_lines(path: Path, records: Iterable[Mapping], head: Mapping | None = None) -> None:
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]], head: Mapping[str, Any] | None = None) -> None:
     """Append JSON lines to a file, below *head* where it is empty, in place of an unfinished last line.
 
     Raises:

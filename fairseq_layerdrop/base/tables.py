@@ -14,4 +14,4 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1)
         left: how many of the columns are of text and stand to the left; the others stand to the right.
     """
     alignment = ["left"] * left + ["right"] * (len(headings) - left)
-    return tabulate(rows, headings, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+    return str(tabulate(rows, headings, tablefmt="pipe", colalign=alignment, disable_numparse=True))

@@ -3,7 +3,7 @@
 import json
 from itertools import groupby
 
-from ..plan import LADDER_FORMAT, format_layers, plan_to_dict, read_format, read_ladder, read_plan, unit_name
+from ..plan import LADDER_FORMAT, format_numbers, plan_to_dict, read_format, read_ladder, read_plan, unit_name
 
 
 def add_arguments(parser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser) -> None:
 def _layer_rows(layers):
     """Rows of consecutive layers with the same sub-layers."""
     for sub_layers, run in groupby(range(len(layers)), key=lambda number: layers[number]):
-        yield f"  {format_layers(run)}", ", ".join(sub_layers)
+        yield f"  {format_numbers(run)}", ", ".join(sub_layers)
 
 
 def _run_plan(args) -> None:

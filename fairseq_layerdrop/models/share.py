@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..plan import Layer, sub_layer
+from ..plan import Layer
 
 
 def share_layers(layers: Sequence[nn.Module], structure: Sequence[Layer], chunks: Sequence[int]) -> None:
@@ -22,9 +22,9 @@ def share_layers(layers: Sequence[nn.Module], structure: Sequence[Layer], chunks
     for size in chunks:
         shared: dict[tuple, nn.Parameter] = {}
         for number in range(start, start + size):
-            heads = {sub_layer(entry): entry for entry in structure[number]}
+            sub_layers = {sub_layer.name: sub_layer for sub_layer in structure[number]}
             for prefix, module in layers[number].named_modules():
                 for name, parameter in module.named_parameters(recurse=False):
-                    key = (prefix, name, heads.get(prefix.partition(".")[0]))
+                    key = (prefix, name, sub_layers.get(prefix.partition(".")[0]))
                     setattr(module, name, shared.setdefault(key, parameter))
         start += size

@@ -3,33 +3,14 @@
 Needs neither torch nor fairseq.
 """
 
+from .choice import LEARNED, Choice
 from .errors import PlanError
-from .grammar import LEARNED, Choice, PruneSpec, drop_spec, parse
-from .heads import heads_of, sub_layer
+from .grammar import PruneSpec, drop_spec, parse
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
-from .plan import (
-    STACKS,
-    SUB_LAYERS,
-    Details,
-    Layer,
-    Plan,
-    StackPlan,
-    Structure,
-    format_layers,
-    matching,
-    transformer_structure,
-)
-from .plan_file import (
-    LADDER_FORMAT,
-    PlanFile,
-    plan_from_dict,
-    plan_to_dict,
-    read_format,
-    read_ladder,
-    read_plan,
-    write_ladder,
-    write_plan,
-)
+from .parts import SUB_LAYERS, Item, Layer, SubLayer, format_numbers
+from .plan import NO_FACTS, STACKS, ModelFacts, Plan, StackPlan, Structure, transformer_structure
+from .plan_file import LADDER_FORMAT, PlanFile, read_format, read_ladder, read_plan, write_ladder, write_plan
+from .plan_json import plan_from_dict, plan_to_dict
 from .plan_list import parse_plans
 from .rules import RULES
 from .sharing import chunks_left, chunks_of
@@ -37,26 +18,27 @@ from .sharing import chunks_left, chunks_of
 __all__ = [
     "LADDER_FORMAT",
     "LEARNED",
+    "NO_FACTS",
     "RULES",
     "STACKS",
     "SUB_LAYERS",
     "Choice",
-    "Details",
+    "Item",
     "Ladder",
     "Layer",
+    "ModelFacts",
     "Plan",
     "PlanError",
     "PlanFile",
     "PruneSpec",
     "StackPlan",
     "Structure",
+    "SubLayer",
     "Unit",
     "chunks_left",
     "chunks_of",
     "drop_spec",
-    "format_layers",
-    "heads_of",
-    "matching",
+    "format_numbers",
     "parse",
     "parse_plans",
     "plan_from_dict",
@@ -65,7 +47,6 @@ __all__ = [
     "read_format",
     "read_ladder",
     "read_plan",
-    "sub_layer",
     "transformer_structure",
     "unit_name",
     "units_of",

@@ -16,132 +16,18 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from .choice import LEARNED, Choice, LadderChoice, ListedChoice, RuleChoice
 from .errors import PlanError
-from .heads import heads_of, sub_layer, with_heads
-from .ladder import Ladder, plan_without
-from .plan import STACKS, SUB_LAYERS, Details, Layer, Plan, StackPlan, Structure, format_layers, matching
-from .plan_file import PlanFile, check_structure, read_ladder, read_plan
-from .rules import RULES, kept_layers
+from .parts import SUB_LAYERS, Item, format_numbers
+from .plan import NO_FACTS, STACKS, ModelFacts, Plan, StackPlan, Structure
+from .plan_file import PlanFile, read_ladder, read_plan
+from .rules import RULES
 
-VERBS = ("keep", "drop")
 # More digits than any layer number needs, and few enough that a range can't exhaust the memory.
 _NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
 # The beginnings that tell a text of the grammar from the path of a plan file.
 _PART = re.compile(r"(encoder|decoder)=|(keep|drop):")
-
-_HEAD = re.compile(r"(self_attn|encoder_attn)\.head([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)
-LEARNED = "learned"
-
-# A layer's number and the name of a sub-layer of it, or of a head as in self_attn.head2, or None for the whole layer.
-Item = tuple[int, str | None]
-
-
-def _order(name: str | None) -> tuple[int, int]:
-    """Where the grammar writes an item: whole layers, then each kind of sub-layer followed by its heads."""
-    if name is None:
-        return -1, -1
-    base, _, head = name.partition(".head")
-    return SUB_LAYERS.index(base), int(head or -1)
-
-
-def format_items(items: tuple[Item, ...]) -> str:
-    """Items as the grammar writes them: whole layers first, then each kind of sub-layer or head."""
-    kinds = sorted({name for _, name in items}, key=_order)
-    by_kind = {kind: [layer for layer, name in items if name == kind] for kind in kinds}
-    return ",".join(
-        run + (f".{kind}" if kind else "")
-        for kind, layers in by_kind.items()
-        for run in format_layers(layers).split(",")
-        if run
-    )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One ``keep:`` or ``drop:``, of listed layers and sub-layers or of a count by a rule or a ladder.
-
-    Attributes:
-        verb: ``keep`` or ``drop``.
-        items: the listed layers and sub-layers, ascending; None with a rule.
-        count: how many layers the rule or the ladder names, or sub-layers where the ladder has these; None with listed
-            ones.
-        how: the rule, a key of :data:`~fairseq_layerdrop.plan.rules.RULES`, or the ladder's path; None with listed
-            ones. ``learned`` keeps the layers of highest learned importance.
-        ladder: the ladder; None with a rule or listed ones.
-    """
-
-    verb: str
-    items: tuple[Item, ...] | None = None
-    count: int | None = None
-    how: str | None = None
-    ladder: Ladder | None = None
-
-    def __str__(self) -> str:
-        what = f"{self.count}@{self.how}" if self.items is None else format_items(self.items)
-        return f"{self.verb}:{what}"
-
-    def resolve(self, stack: str, full: tuple[Layer, ...], details: Details) -> StackPlan:
-        """The plan of a stack whose layers are *full*.
-
-        Raises:
-            PlanError: a layer, a sub-layer or a count doesn't fit the stack, or no layer would stay.
-        """
-        if self.items is None:
-            return StackPlan.of_layers(full, self._counted(stack, len(full), details.importance.get(stack)))
-        outside = sorted({layer for layer, _ in self.items if layer >= len(full)})
-        if outside:
-            raise PlanError(f"'{self}': the {stack} has layers 0-{len(full) - 1}, not {format_layers(outside)}")
-        for layer, name in self.items:
-            base, _, head = (name or "").partition(".head")
-            entry = matching(base, full[layer])
-            if name is not None and entry is None:
-                raise PlanError(
-                    f"'{self}': layer {layer} of the {stack} has no {base}, only {' and '.join(full[layer])}"
-                )
-            if head and int(head) not in _heads(entry, details.heads.get(stack)):
-                numbers = format_layers(_heads(entry, details.heads.get(stack)))
-                raise PlanError(
-                    f"'{self}': the {base} of layer {layer} of the {stack} has heads {numbers}, not {int(head)}"
-                )
-        keep = tuple(
-            tuple(
-                left
-                for left in (self._left(number, entry, details.heads.get(stack)) for entry in layer)
-                if left is not None
-            )
-            for number, layer in enumerate(full)
-        )
-        if not any(keep):
-            raise PlanError(f"'{self}' leaves no layer of the {stack}; keep at least one")
-        return StackPlan(full, keep)
-
-    def _left(self, number: int, entry: str, total: int | None) -> str | None:
-        """What the listed items leave of a sub-layer of layer *number*."""
-        name = sub_layer(entry)
-        heads = {int(item.partition(".head")[2]) for layer, item in self.items if layer == number and item
-                 and item.startswith(f"{name}.head")}  # fmt: skip
-        named = (number, None) in self.items or (number, name) in self.items
-        if not heads:
-            return entry if named == (self.verb == "keep") else None
-        had = set(_heads(entry, total))
-        return with_heads(entry, heads if self.verb == "keep" else had - heads, (heads_of(entry) or (0, total))[1])
-
-    def _counted(self, stack: str, depth: int, importance: tuple[float, ...] | None) -> tuple[int, ...]:
-        most = depth if self.verb == "keep" else depth - 1
-        if not 1 <= self.count <= most:
-            raise PlanError(f"'{self}': the {stack} has {depth} layers, so {self.verb} 1 to {most} of them")
-        if self.how == LEARNED:
-            if importance is None:
-                raise PlanError(
-                    f"'{self}': this model has no learned importances of its {stack} layers; train it with "
-                    f"--{stack}-layerdrop-learned, or take a rule: {', '.join(RULES)}"
-                )
-            kept = self.count if self.verb == "keep" else depth - self.count
-            return tuple(sorted(sorted(range(depth), key=lambda layer: (-importance[layer], layer))[:kept]))
-        try:
-            return kept_layers(self.verb, self.count, self.how, depth)
-        except PlanError as error:
-            raise PlanError(f"'{self}': the {stack} has {depth} layers and {error}") from None
+_HEAD = re.compile(r"(self_attn|encoder_attn)\.head([0-9]{1,4}(?:-[0-9]{1,4})?)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -161,29 +47,23 @@ class PruneSpec:
     @property
     def needs_importance(self) -> bool:
         """Whether it asks for the layers of highest learned importance."""
-        return any(choice.how == LEARNED for _, choice in self.choices)
+        return any(isinstance(choice, RuleChoice) and choice.rule == LEARNED for _, choice in self.choices)
 
-    def resolve(self, structure: Structure, details: Details = Details()) -> Plan:  # noqa: B008
+    def resolve(self, structure: Structure, facts: ModelFacts = NO_FACTS) -> Plan:
         """The plan for a model, with every stack of it.
 
         Args:
             structure: the model's stacks, each with its layers.
-            details: needed where heads or learned importances are asked for.
+            facts: needed where heads or learned importances are asked for.
 
         Raises:
             PlanError: the text names a stack or a layer that the model doesn't have, or leaves a stack empty.
         """
-        plans = {stack: StackPlan.whole(full) for stack, full in structure.items()}
-        for named, choice in self.choices:
-            if named is not None and named not in structure:
-                raise PlanError(f"'{self}': this model has no {named}, only {' and '.join(structure)}")
-            if choice.ladder:
-                check_structure(choice.ladder.full, structure, choice.how)
-                laddered = plan_without(structure, choice.ladder.removed(choice.verb, choice.count, named))
-                plans.update({stack: laddered.stacks[stack] for stack in ((named,) if named else structure)})
-                continue
-            for stack in (named,) if named else structure:
-                plans[stack] = choice.resolve(stack, structure[stack], details)
+        plans = dict(Plan.whole(structure).stacks)
+        for stack, choice in self.choices:
+            if stack is not None and stack not in structure:
+                raise PlanError(f"'{self}': this model has no {stack}, only {' and '.join(structure)}")
+            plans.update(choice.resolve(structure, stack, facts))
         return Plan(plans)
 
 
@@ -192,12 +72,9 @@ def drop_spec(whole: Structure, structure: Structure) -> PruneSpec | None:
 
     None where there are none. It is how a configuration notes the sub-layers that a model lacks.
     """
-    choices = []
-    for stack, layers in structure.items():
-        plan = StackPlan(whole[stack], tuple(layers))
-        if plan.dropped_sublayers:
-            choices.append((stack, Choice("drop", items=plan.dropped_sublayers)))
-    return PruneSpec(tuple(choices)) if choices else None
+    dropped = {stack: StackPlan(whole[stack], layers).dropped_sublayers for stack, layers in structure.items()}
+    choices = tuple((stack, ListedChoice("drop", items)) for stack, items in dropped.items() if items)
+    return PruneSpec(choices) if choices else None
 
 
 def _parse_number(text: str, spec: str) -> int:
@@ -206,59 +83,52 @@ def _parse_number(text: str, spec: str) -> int:
     return int(text)
 
 
-def _heads(entry: str, total: int | None) -> tuple[int, ...]:
-    """The heads that an attention has."""
-    found = heads_of(entry)
-    return found[0] if found else tuple(range(total or 0))
+def _parse_range(text: str, item: str, spec: str) -> range:
+    """The numbers that *text*, in *item*, stands for: ``3`` or ``0-5``."""
+    first, dash, last = text.partition("-")
+    low = _parse_number(first, spec)
+    high = _parse_number(last, spec) if dash else low
+    if high < low:
+        raise PlanError(f"'{spec}': the range {item} runs backwards; write {high}-{low}")
+    return range(low, high + 1)
+
+
+def _parse_item(text: str, spec: str) -> list[Item]:
+    numbers, dot, name = text.partition(".")
+    head = _HEAD.fullmatch(name)
+    if dot and name not in SUB_LAYERS and not head:
+        raise PlanError(
+            f"'{spec}': unknown sub-layer '{name}'; the sub-layers are {', '.join(SUB_LAYERS)}, "
+            "and a head is written self_attn.head2"
+        )
+    layers = _parse_range(numbers, text, spec)
+    if head:
+        return [Item(layer, head[1], number) for number in _parse_range(head[2], text, spec) for layer in layers]
+    return [Item(layer, name or None) for layer in layers]
 
 
 def _parse_items(text: str, spec: str) -> tuple[Item, ...]:
-    items: list[Item] = []
-    for item in text.split(","):
-        numbers, dot, name = item.partition(".")
-        head = _HEAD.fullmatch(name)
-        if dot and name not in SUB_LAYERS and not head:
-            raise PlanError(
-                f"'{spec}': unknown sub-layer '{name}'; the sub-layers are {', '.join(SUB_LAYERS)}, "
-                "and a head is written self_attn.head2"
-            )
-        first, dash, last = numbers.partition("-")
-        low = _parse_number(first, spec)
-        high = _parse_number(last, spec) if dash else low
-        if high < low:
-            raise PlanError(f"'{spec}': the range {item} runs backwards; write {high}-{low}")
-        names = [name or None]
-        if head:
-            low_head, high_head = int(head[2]), int(head[3] or head[2])
-            if high_head < low_head:
-                raise PlanError(f"'{spec}': the range {item} runs backwards")
-            names = [f"{head[1]}.head{number}" for number in range(low_head, high_head + 1)]
-        items.extend((layer, name) for layer in range(low, high + 1) for name in names)
-    times = Counter(items)
-    repeated = sorted(
-        {
-            layer
-            for layer, name in items
-            if times[layer, name] > 1
-            or (name and times[layer, None])
-            or (name and ".head" in name and times[layer, sub_layer(name)])
-        }
-    )
+    items = Counter(item for part in text.split(",") for item in _parse_item(part, spec))
+    repeated = {
+        item.layer
+        for item, times in items.items()
+        if times > 1 or items.keys() & {Item(item.layer), Item(item.layer, item.name)} - {item}
+    }
     if repeated:
-        raise PlanError(f"'{spec}' names layer {format_layers(repeated)} more than once")
-    return tuple(sorted(items, key=lambda item: (item[0], _order(item[1]))))
+        raise PlanError(f"'{spec}' names layer {format_numbers(sorted(repeated))} more than once")
+    return tuple(sorted(items, key=lambda item: (item.layer, item.kind)))
 
 
 def _parse_choice(text: str, spec: str) -> Choice:
     verb, colon, what = text.partition(":")
-    if not colon or verb not in VERBS:
+    if not colon or verb not in ("keep", "drop"):
         where = "" if text == spec else f" in '{spec}'"
         raise PlanError(
             f"'{text}'{where} must start with keep: or drop:, as in decoder=keep:0,2,4, or be a plan file, FILE.json"
         )
     count, at, how = what.partition("@")
     if not at:
-        return Choice(verb, items=_parse_items(what, spec))
+        return ListedChoice(verb, _parse_items(what, spec))
     is_ladder = how.endswith(".json")
     if how not in RULES and how != LEARNED and not is_ladder:
         rules = ", ".join((*RULES, LEARNED))
@@ -266,7 +136,7 @@ def _parse_choice(text: str, spec: str) -> Choice:
     number = _parse_number(count, spec)
     if number == 0:
         raise PlanError(f"'{spec}': the count must be at least 1")
-    return Choice(verb, count=number, how=how, ladder=read_ladder(how) if is_ladder else None)
+    return LadderChoice(verb, number, read_ladder(how)) if is_ladder else RuleChoice(verb, number, how)
 
 
 def parse(text: str) -> PruneSpec | PlanFile:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import PlanError
-from .heads import sub_layer
+from .parts import Layer
 from .plan import STACKS, Plan, StackPlan, Structure
 
 # What a method removes: a layer of a stack, or with a name a sub-layer of it.
@@ -22,7 +23,7 @@ def units_of(structure: Structure, sublayers: bool) -> tuple[Unit, ...]:
         (stack, number, name)
         for stack in STACKS
         for number, layer in enumerate(structure.get(stack, ()))
-        for name in (map(sub_layer, layer) if sublayers else (None,))
+        for name in (layer.names if sublayers else (None,))
     )
 
 
@@ -33,17 +34,13 @@ def plan_without(structure: Structure, dropped: Iterable[Unit]) -> Plan:
         PlanError: a stack would keep nothing.
     """
     dropped = set(dropped)
+
+    def left(stack: str, number: int, layer: Layer) -> Layer:
+        return Layer(part for part in layer if not dropped & {(stack, number, None), (stack, number, part.name)})
+
     return Plan(
         {
-            stack: StackPlan(
-                tuple(layers),
-                tuple(
-                    ()
-                    if (stack, number, None) in dropped
-                    else tuple(name for name in layer if (stack, number, sub_layer(name)) not in dropped)
-                    for number, layer in enumerate(layers)
-                ),
-            )
+            stack: StackPlan(layers, tuple(left(stack, number, layer) for number, layer in enumerate(layers)))
             for stack, layers in structure.items()
         }
     )
@@ -67,10 +64,10 @@ class Ladder:
     full: Structure
     removals: tuple[Unit, ...]
     scores: tuple[float | None, ...]
-    origin: Mapping = field(default_factory=dict, compare=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
     path: str = field(default="", compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.removals or len(self.scores) != len(self.removals):
             raise PlanError("a ladder must have removals, each with its score")
         if len(set(self.removals)) != len(self.removals) or not set(self.removals) <= set(self.units):
@@ -86,10 +83,6 @@ class Ladder:
     def units(self) -> tuple[Unit, ...]:
         """What of the model can be removed."""
         return units_of(self.full, self.sublayers)
-
-    def after(self, dropped: int) -> Plan:
-        """The plan after so many removals."""
-        return plan_without(self.full, self.removals[:dropped])
 
     def removed(self, verb: str, count: int, stack: str | None = None) -> Sequence[Unit]:
         """The removals that leave, or that are, *count* units.

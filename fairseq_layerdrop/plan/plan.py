@@ -4,16 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import PlanError
-from .heads import format_numbers as format_layers
-from .heads import lost, sub_layer
+from .parts import Item, Layer, format_numbers
 
 STACKS = ("encoder", "decoder")
-# What a layer may consist of, in the order in which it runs.
-SUB_LAYERS = ("self_attn", "encoder_attn", "ffn")
 
-# A layer is the tuple of its sub-layers' names, those without some of their heads as plan/heads.py says. A stack is the
-# tuple of its layers, and a structure names a model's stacks.
-Layer = tuple[str, ...]
+# A stack is the tuple of its layers, and a structure names a model's stacks.
 Structure = Mapping[str, tuple[Layer, ...]]
 
 
@@ -24,14 +19,30 @@ def transformer_structure(depths: Mapping[str, int], encoder_attn: bool = True) 
         depths: number of layers of each stack, by name; with a decoder alone, it is a language model's.
         encoder_attn: whether the decoder of a model with an encoder attends to it.
     """
-    attends = encoder_attn and "encoder" in depths
-    layers = {"encoder": ("self_attn", "ffn"), "decoder": SUB_LAYERS if attends else ("self_attn", "ffn")}
+    alone, attends = Layer.of("self_attn", "ffn"), Layer.of("self_attn", "encoder_attn", "ffn")
+    layers = {"encoder": alone, "decoder": attends if encoder_attn and "encoder" in depths else alone}
     return {stack: (layers[stack],) * depth for stack, depth in depths.items()}
 
 
+def check_structure(made_for: Structure, structure: Structure, path: str) -> None:
+    """Check that a file that was made for a model *made_for* is used for one of that structure.
+
+    Raises:
+        PlanError: it isn't.
+    """
+    for stack in STACKS:
+        depth, others = len(made_for.get(stack, ())), len(structure.get(stack, ()))
+        if depth != others:
+            raise PlanError(f"{path} is a plan for {depth} {stack} layers, and this model has {others}")
+    for stack, full in made_for.items():
+        for number, (planned, has) in enumerate(zip(full, structure[stack])):
+            if planned != has:
+                raise PlanError(f"{path} is for a model whose {stack} layer {number} has {planned}; here it has {has}")
+
+
 @dataclass(frozen=True)
-class Details:
-    """What a structure doesn't tell of a model, and some plans need.
+class ModelFacts:
+    """Facts about a model that some plans need beside its structure: head counts and learned importances.
 
     Attributes:
         heads: number of attention heads of each stack.
@@ -42,9 +53,7 @@ class Details:
     importance: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def matching(entry: str, entries: Iterable[str]) -> str | None:
-    """What *entries* have of the sub-layer that *entry* is, with whatever heads."""
-    return next((other for other in entries if sub_layer(other) == sub_layer(entry)), None)
+NO_FACTS = ModelFacts()
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class StackPlan:
     """What is kept of one stack.
 
     Attributes:
-        full: the layers of the full stack, each the tuple of its sub-layers.
-        keep: for each layer of the full stack the sub-layers that are kept of it; none where the layer is dropped.
+        full: the layers of the full stack.
+        keep: for each layer of the full stack what is kept of it; nothing where the layer is dropped.
 
     Raises:
         PlanError: a layer keeps what it doesn't have, or no layer is kept.
@@ -62,33 +71,22 @@ class StackPlan:
     full: tuple[Layer, ...]
     keep: tuple[Layer, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.keep) != len(self.full):
             raise PlanError(f"a plan for {len(self.full)} layers must tell of each, not of {len(self.keep)}")
         for number, (full, keep) in enumerate(zip(self.full, self.keep)):
-            found = [matching(name, keep) for name in full]
             try:
-                if tuple(filter(None, found)) != keep:
-                    raise PlanError("")
-                for name, left in zip(full, found):
-                    lost(name, left)
+                full.without(keep)
             except PlanError:
-                raise PlanError(
-                    f"layer {number} has {', '.join(full)}, of which it can't keep {', '.join(keep)}"
-                ) from None
+                raise PlanError(f"layer {number} has {full}, of which it can't keep {keep}") from None
         if not any(self.keep):
             raise PlanError("a plan must keep at least one layer of each stack")
-
-    @classmethod
-    def whole(cls, full: tuple[Layer, ...]) -> "StackPlan":
-        """The plan that keeps everything."""
-        return cls(full, full)
 
     @classmethod
     def of_layers(cls, full: tuple[Layer, ...], layers: Iterable[int]) -> "StackPlan":
         """The plan that keeps whole layers, by their numbers."""
         layers = set(layers)
-        return cls(full, tuple(layer if i in layers else () for i, layer in enumerate(full)))
+        return cls(full, tuple(layer if i in layers else Layer() for i, layer in enumerate(full)))
 
     @property
     def depth(self) -> int:
@@ -106,21 +104,18 @@ class StackPlan:
         return tuple(keep for keep in self.keep if keep)
 
     @property
-    def dropped_sublayers(self) -> tuple[tuple[int, str], ...]:
-        """The sub-layers and heads that kept layers lose, each with its layer's number in the full stack.
-
-        A head is told as ``self_attn.head2``.
-        """
+    def dropped_sublayers(self) -> tuple[Item, ...]:
+        """The sub-layers and heads that kept layers lose, numbered as in the full stack."""
         return tuple(
-            (number, gone)
+            Item(number, gone.name, head)
             for number in self.layers
-            for name in self.full[number]
-            for gone in lost(name, matching(name, self.keep[number]))
+            for gone in self.full[number].without(self.keep[number])
+            for head in (gone.heads if self.keep[number].find(gone.name) else (None,))
         )
 
     def __str__(self) -> str:
-        lost = "".join(f"{number}.{name}," for number, name in self.dropped_sublayers)
-        layers = format_layers(self.layers) + (f" without {lost[:-1]}" if lost else "")
+        lost = ",".join(map(str, self.dropped_sublayers))
+        layers = format_numbers(self.layers) + (f" without {lost}" if lost else "")
         return f"{len(self.layers)} of {self.depth} layers ({layers})"
 
 
@@ -133,7 +128,7 @@ class Plan:
     @classmethod
     def whole(cls, structure: Structure) -> "Plan":
         """The plan that keeps everything."""
-        return cls({stack: StackPlan.whole(layers) for stack, layers in structure.items()})
+        return cls({stack: StackPlan(layers, layers) for stack, layers in structure.items()})
 
     @property
     def full(self) -> dict[str, tuple[Layer, ...]]:

@@ -34,7 +34,7 @@ def chunks_of(setting: str | None, depth: int, stack: str) -> list[int]:
 def chunks_left(sizes: Sequence[int], kept: Collection[int]) -> str | None:
     """The setting for what is left of chunks of these *sizes* where the layers *kept* stay; None if none share.
 
-    What is left of a chunk are neighbours.
+    The layers that remain of a chunk are adjacent.
     """
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     left = [sum(layer in kept for layer in range(start, start + size)) for start, size in zip(starts, sizes)]

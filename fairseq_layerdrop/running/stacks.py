@@ -15,7 +15,7 @@ from torch import nn
 
 from ..base.errors import UserError
 from ..modules import without
-from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit, matching, sub_layer
+from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit
 from ..surgery import stacks_of
 
 
@@ -50,7 +50,7 @@ def _layers(stack: nn.Module, layers: Iterable[nn.Module]):
 
 def parts(layer: nn.Module, names: Iterable[str]) -> nn.Module:
     """A layer of which only the sub-layers *names* are left, with the parameters of *layer* itself."""
-    return without(layer, [name for name in SUB_LAYERS if not matching(name, names)])
+    return without(layer, [name for name in SUB_LAYERS if name not in names])
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Stacks:
             raise UserError(f"can't find the layers of this {type(model).__name__}")
         self._units: dict[Unit, nn.Module] = {}
         for stack, module in self.modules.items():
-            for number, names in enumerate(structure[stack]):
+            for number, sub_layers in enumerate(structure[stack]):
                 layer = module.layers[number]
                 self._units[stack, number, None] = layer
-                for name in map(sub_layer, names):
+                for name in sub_layers.names:
                     self._units[stack, number, name] = parts(layer, [name])
 
     @property
@@ -140,9 +140,9 @@ class Stacks:
         with contextlib.ExitStack() as stacks:
             for stack, module in self.modules.items():
                 kept = [
-                    module.layers[number] if names == full else parts(module.layers[number], names)
-                    for number, (names, full) in enumerate(zip(plan.stacks[stack].keep, plan.stacks[stack].full))
-                    if names
+                    module.layers[number] if keep == full else parts(module.layers[number], keep.names)
+                    for number, (keep, full) in enumerate(zip(plan.stacks[stack].keep, plan.stacks[stack].full))
+                    if keep
                 ]
                 stacks.enter_context(_layers(module, kept))
             yield self.model

@@ -16,7 +16,7 @@ from .config import (
     architecture_of,
     complete_architecture,
     copy_config,
-    details,
+    model_facts,
     model_structure,
     prune_config,
     set_plan,
@@ -25,8 +25,8 @@ from .ctranslate2 import convert_to_ctranslate2, ctranslate2_limits, settings_fo
 from .describe import Description, describe
 from .export import (
     ExportError,
-    details_of,
     export_checkpoint,
+    facts_of,
     flat_settings,
     plan_for,
     pruned_settings,
@@ -45,7 +45,6 @@ from .state import (
     learned_importance,
     slice_state_dict,
     stacks_of,
-    state_depths,
     state_structure,
 )
 
@@ -68,9 +67,8 @@ __all__ = [
     "copy_config",
     "ctranslate2_limits",
     "describe",
-    "details",
-    "details_of",
     "export_checkpoint",
+    "facts_of",
     "fingerprint",
     "flat_settings",
     "has_structure",
@@ -81,6 +79,7 @@ __all__ = [
     "learned_importance",
     "load_checkpoint",
     "misfit",
+    "model_facts",
     "model_structure",
     "plan_for",
     "prune_config",
@@ -93,7 +92,6 @@ __all__ = [
     "slice_on_load",
     "slice_state_dict",
     "stacks_of",
-    "state_depths",
     "state_structure",
     "structure_of",
     "task_settings",

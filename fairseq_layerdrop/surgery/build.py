@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..modules import remove_heads, remove_sublayers
-from ..plan import SUB_LAYERS, Plan, PlanError, PlanFile, PruneSpec, Structure, heads_of, matching, sub_layer
-from .config import details, layer_chunks, model_structure, prune_config
+from ..plan import SUB_LAYERS, Plan, PlanError, PlanFile, PruneSpec, Structure
+from .config import layer_chunks, model_facts, model_structure, prune_config
 from .misfit import load_or_tell
 from .state import DepthError, has_structure, layers_of, shared_keys, slice_state_dict, without_importance
 
@@ -23,16 +23,16 @@ def remove_missing_sublayers(model, structure: Structure) -> None:
     for stack, number, layer in layers_of(model):
         if stack not in structure:
             continue
-        entries = structure[stack][number]
-        remove_sublayers(layer, [name for name in SUB_LAYERS if not matching(name, entries)])
-        for entry in filter(heads_of, entries):
-            (heads, total), attention = heads_of(entry), getattr(layer, sub_layer(entry))
-            if attention.num_heads == total:
-                remove_heads(attention, heads)
-            elif attention.num_heads != len(heads):  # else they are gone already
+        left = structure[stack][number]
+        remove_sublayers(layer, [name for name in SUB_LAYERS if name not in left.names])
+        for sub_layer in (part for part in left if part.heads):
+            attention = getattr(layer, sub_layer.name)
+            if attention.num_heads == sub_layer.total:
+                remove_heads(attention, sub_layer.heads)
+            elif attention.num_heads != len(sub_layer.heads):  # else they are gone already
                 raise PlanError(
-                    f"the plan is for {total} heads in {sub_layer(entry)} of {stack} layer {number}, and this model "
-                    f"has {attention.num_heads}"
+                    f"the plan is for {sub_layer.total} heads in {sub_layer.name} of {stack} layer {number}, and this "
+                    f"model has {attention.num_heads}"
                 )
 
 
@@ -91,10 +91,10 @@ def build_pruned(build_model, cfg, spec: PruneSpec | PlanFile, importance: Mappi
         PlanError: *spec* doesn't fit the model.
         ConfigError: *cfg* tells of no depth.
     """
-    known = details(cfg)
+    facts = model_facts(cfg)
     if importance is not None:
-        known = replace(known, importance=importance)
-    plan = spec.resolve(model_structure(cfg), known)
+        facts = replace(facts, importance=importance)
+    plan = spec.resolve(model_structure(cfg), facts)
     small = prune_config(cfg, plan)
     model = build_model(small)
     remove_missing_sublayers(model, plan.pruned)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf, open_dict
 from ..base.errors import UserError
 from ..plan import (
     STACKS,
-    Details,
+    ModelFacts,
     Plan,
     PlanError,
     PruneSpec,
@@ -101,7 +101,7 @@ def model_structure(cfg) -> Structure:
         return whole
     try:
         spec = parse(text)
-        plan = spec.resolve(whole, details(cfg))
+        plan = spec.resolve(whole, model_facts(cfg))
     except PlanError as error:
         raise ConfigError(f"{SUBLAYERS_SETTING}: {error}") from error
     if not isinstance(spec, PruneSpec) or any(len(part.layers) != part.depth for part in plan.stacks.values()):
@@ -109,11 +109,11 @@ def model_structure(cfg) -> Structure:
     return plan.pruned
 
 
-def details(cfg) -> Details:
-    """What *cfg* tells of a model beside its structure: heads, and learned importances where its loading noted any."""
+def model_facts(cfg) -> ModelFacts:
+    """Head counts of the model that *cfg* describes, and learned importances where its loading noted any."""
     heads = {stack: getattr(cfg, f"{stack}_attention_heads", None) for stack in STACKS}
     importance = getattr(cfg, IMPORTANCE_SETTING, None) or {}
-    return Details(
+    return ModelFacts(
         {stack: number for stack, number in heads.items() if number is not None},
         {stack: tuple(scores) for stack, scores in importance.items()},
     )

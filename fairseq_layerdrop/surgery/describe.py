@@ -129,7 +129,7 @@ def describe(checkpoint) -> Description:
         architecture=architecture,
         task=task.get("_name") or task.get("task") or "unknown",
         depths=depths,
-        sub_layers=structure,
+        sub_layers={stack: tuple(tuple(layer.texts) for layer in layers) for stack, layers in structure.items()},
         layerdrop={stack: _layerdrop(model, stack, depth) for stack, depth in depths.items()},
         dropping={stack: _dropping(model, stack) for stack in structure},
         importance=learned_importance(checkpoint["model"]),

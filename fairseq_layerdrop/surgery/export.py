@@ -11,12 +11,12 @@ from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
 from ..base.errors import UserError
-from ..plan import STACKS, Details, Plan, PlanFile, PruneSpec, Structure
+from ..plan import STACKS, ModelFacts, Plan, PlanFile, PruneSpec, Structure
 from .config import (
     SUBLAYERS_SETTING,
     architecture_of,
     complete_architecture,
-    details,
+    model_facts,
     model_structure,
     not_a_transformer,
     set_plan,
@@ -66,12 +66,12 @@ def plan_for(checkpoint: Mapping, spec: PruneSpec | PlanFile | None, ema: bool =
     """
     weights_of(checkpoint, ema)
     structure = structure_of(checkpoint)
-    return spec.resolve(structure, details_of(checkpoint)) if spec else Plan.whole(structure)
+    return spec.resolve(structure, facts_of(checkpoint)) if spec else Plan.whole(structure)
 
 
-def details_of(checkpoint: Mapping) -> Details:
-    """What a checkpoint tells of its model beside the structure: heads by its settings, importances by its weights."""
-    return Details(details(flat_settings(checkpoint)).heads, learned_importance(checkpoint["model"]))
+def facts_of(checkpoint: Mapping) -> ModelFacts:
+    """Head counts of a checkpoint's model, by its settings, and learned importances, by its weights."""
+    return ModelFacts(model_facts(flat_settings(checkpoint)).heads, learned_importance(checkpoint["model"]))
 
 
 def structure_of(checkpoint: Mapping) -> Structure:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..base.errors import UserError
 from ..modules import rows_of_heads
-from ..plan import STACKS, SUB_LAYERS, Plan, Structure, heads_of, matching, sub_layer
+from ..plan import STACKS, SUB_LAYERS, Layer, Plan, Structure, SubLayer
 
 # The number of a Transformer layer in a state dict's key: `encoder.layers.3.…`, RoBERTa's
 # `encoder.sentence_encoder.layers.3.…` (in its oldest checkpoints under `decoder.`), multilingual
@@ -96,16 +96,16 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in found.items() if hasattr(module, "layers")}
 
 
-def state_structure(state_dict: Mapping) -> dict[str, tuple[tuple[str, ...], ...]]:
+def state_structure(state_dict: Mapping) -> dict[str, tuple[Layer, ...]]:
     """Structure of the model whose *state_dict* this is: the sub-layers of each layer, by the names of its keys."""
     found: dict[str, dict[int, set]] = {}
     for match in filter(None, map(_LAYER_KEY.fullmatch, state_dict)):
         if match["tail"]:
             parts = found.setdefault(_stack_of(match), {}).setdefault(int(match["layer"]), set())
             if not match["tail"].startswith(".layer_norms."):  # old language models have one for an encoder_attn
-                parts.add(_sub_layer_of(match))
+                parts.update({_sub_layer_of(match)} - {None})
     return {
-        stack: tuple(tuple(name for name in SUB_LAYERS if name in layers.get(i, ())) for i in range(max(layers) + 1))
+        stack: tuple(Layer.of(*sorted(layers.get(i, ()), key=SUB_LAYERS.index)) for i in range(max(layers) + 1))
         for stack, layers in found.items()
     }
 
@@ -113,13 +113,8 @@ def state_structure(state_dict: Mapping) -> dict[str, tuple[tuple[str, ...], ...
 def is_transformer(state_dict: Mapping) -> bool:
     """Whether *state_dict* is of a Transformer, with layers of self-attention and of feed-forward."""
     return {"self_attn", "ffn"} <= {
-        part for layers in state_structure(state_dict).values() for layer in layers for part in layer
+        part for layers in state_structure(state_dict).values() for layer in layers for part in layer.names
     }
-
-
-def state_depths(state_dict: Mapping) -> dict[str, int]:
-    """Depth of each stack in *state_dict*: one more than the highest layer number of its keys."""
-    return {stack: len(layers) for stack, layers in state_structure(state_dict).items()}
 
 
 def _has_heads(state_dict: Mapping, structure: Structure) -> bool:
@@ -132,20 +127,19 @@ def _has_heads(state_dict: Mapping, structure: Structure) -> bool:
         match = _LAYER_KEY.fullmatch(key)
         found = re.fullmatch(r"\.(\w+_attn)\.(q_proj\.weight|in_proj_weight)", match["tail"] or "") if match else None
         if found and _stack_of(match) in structure:
-            entry = matching(found[1], structure[_stack_of(match)][int(match["layer"])])
-            heads, total = (heads_of(entry) if entry else None) or ((0,), 1)
+            sub_layer = structure[_stack_of(match)][int(match["layer"])].find(found[1])
+            heads, total = (len(sub_layer.heads), sub_layer.total) if sub_layer and sub_layer.heads else (1, 1)
             rows = tensor.shape[0] // (3 if found[2] == "in_proj_weight" else 1)
-            if rows * total != tensor.shape[1] * len(heads):
+            if rows * total != tensor.shape[1] * heads:
                 return False
     return True
 
 
-def _same_layers(found: tuple, planned: tuple) -> bool:
-    """Whether a state dict's layers are those of a plan; of other layers than a Transformer's, the number counts."""
-    known = {"self_attn", "ffn"} <= {name for layer in found for name in layer}
-    # A state dict doesn't tell which heads an attention has.
-    planned = tuple(tuple(map(sub_layer, layer)) for layer in planned)
-    return found == planned if known else len(found) == len(planned)
+def _same_layers(found: Sequence[Layer], planned: Sequence[Layer]) -> bool:
+    """Whether a state dict's layers are a plan's but for heads; those of other models than Transformers are counted."""
+    known = {"self_attn", "ffn"} <= {name for layer in found for name in layer.names}
+    same = not known or all(layer.names == plan.names for layer, plan in zip(found, planned))
+    return same and len(found) == len(planned)
 
 
 def learned_importance(state_dict: Mapping) -> dict[str, tuple[float, ...]]:
@@ -163,15 +157,14 @@ def without_importance(state_dict: Mapping, stacks: Collection[str] = STACKS) ->
 def has_structure(state_dict: Mapping, structure: Structure) -> bool:
     """Whether the stacks of *structure* are those of *state_dict*, with as many heads in each attention."""
     found = state_structure(state_dict)
-    same = all(_same_layers(found.get(stack, ()), tuple(layers)) for stack, layers in structure.items())
+    same = all(_same_layers(found.get(stack, ()), layers) for stack, layers in structure.items())
     return same and _has_heads(state_dict, structure)
 
 
-def _with_heads(tail: str, value, full: str, keep: str):
+def _with_heads(tail: str, value, full: SubLayer, keep: SubLayer):
     """What is left of a tensor of an attention that had the heads in *full*, of those in *keep*."""
-    kept, total = heads_of(keep)
-    had = (heads_of(full) or (range(total), total))[0]
-    places = [had.index(head) for head in kept]
+    had = full.heads_of(keep.total)
+    places = [had.index(head) for head in keep.heads]
     projection = re.fullmatch(r"\.\w+\.(?P<name>[qkv]_proj|out_proj|in_proj_weight|in_proj_bias)(?:\.\w+)?", tail)
     if projection is None:
         return value  # of a norm, or fairseq's per-head factors of the attention's output
@@ -206,10 +199,10 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
                 f"begins with it needs --{stack}-layers {len(layers)}, which the plan makes smaller"
             )
         if not _same_layers(layers, part.full):
-            number = next(i for i, (layer, planned) in enumerate(zip(layers, part.full)) if layer != planned)
+            number = next(i for i, layer in enumerate(layers) if layer.names != part.full[i].names)
             raise DepthError(
-                f"the plan is for {stack} layers of which number {number} has {', '.join(part.full[number])}, "
-                f"but in the checkpoint it has {', '.join(layers[number])}"
+                f"the plan is for {stack} layers of which number {number} has {part.full[number]}, but in the "
+                f"checkpoint it has {layers[number]}"
             )
     renumbered = {stack: {old: new for new, old in enumerate(part.layers)} for stack, part in plan.stacks.items()}
     sliced = {}
@@ -220,11 +213,10 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
         if stack in renumbered:
             number, name = int(match["layer"]), _sub_layer_of(match)
             part = plan.stacks[stack]
-            full = matching(name, part.full[number]) if name else None
-            keep = matching(name, part.keep[number]) if name else None
+            full, keep = part.full[number].find(name), part.keep[number].find(name)
             if number not in renumbered[stack] or (full and not keep):
                 continue
-            if full != keep and heads_of(keep):
+            if full != keep:
                 value = _with_heads(match["tail"], value, full, keep)
             key = f"{match['head']}{renumbered[stack][number]}{match['tail']}"
         sliced[key] = value

@@ -5,18 +5,7 @@ import os
 from pathlib import Path
 
 from ..base.errors import UserError
-from ..plan import (
-    STACKS,
-    Plan,
-    PlanFile,
-    PruneSpec,
-    drop_spec,
-    heads_of,
-    matching,
-    plan_from_dict,
-    plan_to_dict,
-    transformer_structure,
-)
+from ..plan import STACKS, Plan, PlanFile, PruneSpec, drop_spec, plan_from_dict, plan_to_dict, transformer_structure
 from ..surgery import (
     SUBLAYERS_SETTING,
     has_structure,
@@ -54,12 +43,12 @@ def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
                 "sub-layers and heads can be left out of layerdrop_ architectures only; give --arch layerdrop_…, which "
                 "loads the same checkpoints"
             )
-        if not any(matching("encoder_attn", layer) for layer in plan.pruned.get("decoder", ())) and any(
-            matching("encoder_attn", layer) for layer in plan.full.get("decoder", ())
-        ):
+        decoders = (structure.get("decoder", ()) for structure in (plan.full, plan.pruned))
+        had, has = (any(layer.find("encoder_attn") for layer in layers) for layers in decoders)
+        if had and not has:
             raise UserError("no decoder layer keeps its encoder_attn, so the encoder could not be trained")
-        has_heads = any(heads_of(name) for layers in plan.pruned.values() for layer in layers for name in layer)
-        if has_heads and getattr(cfg, "quant_noise_pq", 0):
+        lost_heads = any(part.heads for layers in plan.pruned.values() for layer in layers for part in layer)
+        if lost_heads and getattr(cfg, "quant_noise_pq", 0):
             raise UserError("a model without some of its heads doesn't train with --quant-noise-pq; leave it out")
         set_plan(cfg, plan)
         if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line

@@ -19,8 +19,8 @@ from ..modules import (
     draw_one,
     sub_layers_of,
 )
-from ..plan import StackPlan, matching, parse_plans
-from ..surgery import SUBLAYERS_SETTING, details, model_structure, stacks_of
+from ..plan import StackPlan, parse_plans
+from ..surgery import SUBLAYERS_SETTING, model_facts, model_structure, stacks_of
 from .lesson import Draw, Lesson, kept_share
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,11 @@ def skips_of(plan: StackPlan, layers: Sequence[torch.nn.Module]) -> list[Skips]:
     skips = []
     for number, layer in enumerate(layers):
         left = plan.keep[number]
-        gone = {name for name in sub_layers_of(layer) if matching(name, left) is None}
+        gone = {name for name in sub_layers_of(layer) if left.find(name) is None}
         heads: dict[str, tuple[int, ...]] = {}
-        for lost_from, name in plan.dropped_sublayers:
-            sub_layer, head, digits = name.partition(".head")
-            if lost_from == number and head:
-                heads[sub_layer] = (*heads.get(sub_layer, ()), int(digits))
+        for item in plan.dropped_sublayers:
+            if item.layer == number and item.head is not None:
+                heads[item.name] = (*heads.get(item.name, ()), item.head)
         skips.append(Skips.of(layer, not left, gone, heads))
     return skips
 
@@ -173,7 +172,7 @@ class Teaching:
         self._depth = sum(len(stack.layers) for stack in stacks_of(model).values())
         structure = model_structure(cfg)
         for spec, weight in self.plans:
-            plan = spec.resolve(structure, details(cfg))
+            plan = spec.resolve(structure, model_facts(cfg))
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
             self.draws.append((draw, weight))
         self.draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))

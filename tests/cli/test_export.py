@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.plan import parse, read_plan, transformer_structure
-from fairseq_layerdrop.surgery import load_checkpoint, state_depths
+from fairseq_layerdrop.surgery import load_checkpoint, state_structure
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
@@ -85,7 +85,10 @@ class TestCheckpoint:
     def test_without_a_plan_is_the_whole_model(self, translation_data, checkpoint, tmp_path):
         export(checkpoint, tmp_path / "whole.pt")
         whole = load_checkpoint(tmp_path / "whole.pt")
-        assert state_depths(whole["model"]) == {"encoder": 6, "decoder": 6} and not whole["task_state"]
+        assert (
+            state_structure(whole["model"]) == transformer_structure({"encoder": 6, "decoder": 6})
+            and not whole["task_state"]
+        )
         same_but_for_steps(*(outputs(*load(path, translation_data)) for path in (tmp_path / "whole.pt", checkpoint)))
 
     @NEEDS_FAIRSEQ_MAIN

@@ -5,17 +5,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fairseq_layerdrop.plan import (
+    LEARNED,
     RULES,
     STACKS,
     SUB_LAYERS,
-    Choice,
-    Details,
+    Item,
+    Layer,
+    ModelFacts,
     PlanError,
     PruneSpec,
     drop_spec,
     parse,
     transformer_structure,
 )
+from fairseq_layerdrop.plan.choice import ListedChoice, RuleChoice
 
 SIX = {"encoder": 6, "decoder": 6}
 
@@ -31,7 +34,7 @@ def kept(text, depths=SIX):
 def lost(text, depths=SIX):
     """The sub-layers that kept layers lose, as stack.layer.name."""
     parts = resolve(text, depths).stacks.items()
-    return [f"{stack}.{number}.{name}" for stack, part in parts for number, name in part.dropped_sublayers]
+    return [f"{stack}.{item}" for stack, part in parts for item in part.dropped_sublayers]
 
 
 class TestMeaning:
@@ -75,7 +78,7 @@ class TestSubLayers:
 
     def test_kept_alone(self):
         plan = resolve("encoder=keep:0-1,4.ffn").stacks["encoder"]
-        assert plan.pruned == (("self_attn", "ffn"), ("self_attn", "ffn"), ("ffn",))
+        assert plan.pruned == (Layer.of("self_attn", "ffn"), Layer.of("self_attn", "ffn"), Layer.of("ffn"))
         assert plan.layers == (0, 1, 4)
 
     def test_of_every_stack(self):
@@ -86,9 +89,10 @@ class TestSubLayers:
         assert resolve("decoder=drop:1.self_attn,1.ffn", {"decoder": 3}) == resolve("drop:1", {"decoder": 3})
 
     def test_of_a_model_that_lacks_some(self):
-        structure = {"decoder": (("self_attn",), ("self_attn", "ffn"))}
-        assert parse("drop:1.self_attn").resolve(structure).pruned == {"decoder": (("self_attn",), ("ffn",))}
-        assert parse("keep:1@top").resolve(structure).pruned == {"decoder": (("self_attn", "ffn"),)}
+        structure = {"decoder": (Layer.of("self_attn"), Layer.of("self_attn", "ffn"))}
+        dropped = parse("drop:1.self_attn").resolve(structure)
+        assert dropped.pruned == {"decoder": (Layer.of("self_attn"), Layer.of("ffn"))}
+        assert parse("keep:1@top").resolve(structure).pruned == {"decoder": (Layer.of("self_attn", "ffn"),)}
         with pytest.raises(PlanError, match="layer 0 of the decoder has no ffn, only self_attn"):
             parse("drop:0.ffn").resolve(structure)
 
@@ -101,15 +105,15 @@ class TestSubLayers:
 
 
 class TestHeads:
-    FOUR = Details({"encoder": 4, "decoder": 4})
+    FOUR = ModelFacts({"encoder": 4, "decoder": 4})
 
     def resolve(self, text, structure=None):
         return parse(text).resolve(structure or transformer_structure(SIX), self.FOUR)
 
     def test_dropped(self):
         plan = self.resolve("decoder=drop:3.self_attn.head2,1-2.encoder_attn.head0-1").stacks["decoder"]
-        assert plan.keep[3] == ("self_attn.head0-1,3of4", "encoder_attn", "ffn")
-        assert plan.keep[1] == plan.keep[2] == ("self_attn", "encoder_attn.head2-3of4", "ffn")
+        assert plan.keep[3].texts == ["self_attn.head0-1,3of4", "encoder_attn", "ffn"]
+        assert plan.keep[1] == plan.keep[2] == Layer.of("self_attn", "encoder_attn.head2-3of4", "ffn")
         assert str(plan).endswith(
             "(0-5 without 1.encoder_attn.head0,1.encoder_attn.head1,2.encoder_attn.head0,2.encoder_attn.head1,"
             "3.self_attn.head2)"
@@ -117,7 +121,7 @@ class TestHeads:
 
     def test_kept(self):
         plan = self.resolve("encoder=keep:0,1.self_attn.head0,1.ffn").stacks["encoder"]
-        assert plan.pruned == (("self_attn", "ffn"), ("self_attn.head0of4", "ffn"))
+        assert plan.pruned == (Layer.of("self_attn", "ffn"), Layer.of("self_attn.head0of4", "ffn"))
 
     def test_all_of_them_are_the_sub_layer(self):
         assert self.resolve("drop:3.self_attn.head0-3") == self.resolve("drop:3.self_attn")
@@ -125,7 +129,7 @@ class TestHeads:
     def test_they_keep_their_numbers(self):
         first = self.resolve("decoder=drop:0.self_attn.head1").pruned
         again = self.resolve("decoder=drop:0.self_attn.head3", first)
-        assert again.pruned["decoder"][0][0] == "self_attn.head0,2of4"
+        assert str(again.pruned["decoder"][0][0]) == "self_attn.head0,2of4"
         with pytest.raises(PlanError, match="has heads 0,2-3, not 1"):
             self.resolve("decoder=drop:0.self_attn.head1", first)
         gone = self.resolve("decoder=drop:0.self_attn.head0,0.self_attn.head2-3", first)
@@ -155,7 +159,7 @@ class TestHeads:
 
 
 class TestLearned:
-    LEARNED = Details(importance={"decoder": (0.1, 0.3, 0.1, 0.2, 0.2, 0.1)})
+    LEARNED = ModelFacts(importance={"decoder": (0.1, 0.3, 0.1, 0.2, 0.2, 0.1)})
 
     @pytest.mark.parametrize(
         "text, layers", [("keep:1", [1]), ("keep:2", [1, 3]), ("keep:4", [0, 1, 3, 4]), ("drop:1", [0, 1, 2, 3, 4])]
@@ -242,17 +246,15 @@ class TestRefusal:
 def choices(draw):
     verb = draw(st.sampled_from(["keep", "drop"]))
     if draw(st.booleans()):
-        return Choice(verb, count=draw(st.integers(1, 9999)), how=draw(st.sampled_from(sorted(RULES))))
-    layers = draw(
-        st.dictionaries(st.integers(0, 30), st.none() | st.sets(st.sampled_from(SUB_LAYERS), min_size=1), min_size=1)
-    )
-    items = [
-        (n, name)
-        for n in sorted(layers)
-        for name in ([None] if layers[n] is None else SUB_LAYERS)
-        if name is None or name in layers[n]
-    ]
-    return Choice(verb, items=tuple(items))
+        return RuleChoice(verb, draw(st.integers(1, 9999)), draw(st.sampled_from([*RULES, LEARNED])))
+    items = []
+    for layer in sorted(draw(st.sets(st.integers(0, 30), min_size=1, max_size=8))):
+        names = draw(st.sets(st.sampled_from(SUB_LAYERS)))
+        for name in filter(names.__contains__, SUB_LAYERS):
+            heads = {None} if name == "ffn" else draw(st.just({None}) | st.sets(st.integers(0, 12), min_size=1))
+            items += [Item(layer, name, head) for head in sorted(heads)]
+        items += [] if names else [Item(layer)]
+    return ListedChoice(verb, tuple(items))
 
 
 @st.composite
@@ -271,7 +273,8 @@ class TestProperties:
     @given(specs(), st.integers(1, 24), st.integers(1, 24))
     def test_resolves_to_a_sound_plan_or_is_refused(self, spec, encoder, decoder):
         try:
-            plan = spec.resolve(transformer_structure({"encoder": encoder, "decoder": decoder}))
+            facts = ModelFacts({"encoder": 4, "decoder": 13})
+            plan = spec.resolve(transformer_structure({"encoder": encoder, "decoder": decoder}), facts)
         except PlanError:
             return
         assert plan.full == transformer_structure({"encoder": encoder, "decoder": decoder})

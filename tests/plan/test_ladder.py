@@ -53,7 +53,7 @@ def test_of_sublayers(tmp_path):
     write_ladder(Ladder(FULL, SUB_LAYERS, (1, 2, 3)), tmp_path / "order.json")
     plan = parse(f"decoder=keep:9@{tmp_path}/order.json").resolve(FULL)
     assert plan == plan_without(FULL, SUB_LAYERS)
-    assert plan.stacks["decoder"].keep[3] == ("encoder_attn",)
+    assert plan.stacks["decoder"].keep[3].names == ("encoder_attn",)
     assert len(units_of(FULL, True)) == 3 * 2 + 4 * 3
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import (
-    Details,
+    Layer,
+    ModelFacts,
     Plan,
     PlanError,
     StackPlan,
@@ -57,7 +58,7 @@ class TestRoundTrip:
     def test_of_any_plan(self, tmp_path_factory, data):
         stacks = {}
         for stack, layers in TWELVE.items():
-            keep = [tuple(n for n in layer if data.draw(st.booleans())) for layer in layers]
+            keep = [Layer(part for part in layer if data.draw(st.booleans())) for layer in layers]
             stacks[stack] = StackPlan(layers, tuple(keep) if any(keep) else layers)
         path = tmp_path_factory.getbasetemp() / "any.json"
         write_plan(Plan(stacks), path)
@@ -80,7 +81,7 @@ class TestRoundTrip:
 
 
 class TestHeads:
-    HEADS = Details({"encoder": 4, "decoder": 4})
+    HEADS = ModelFacts({"encoder": 4, "decoder": 4})
 
     def test_there_and_back(self, tmp_path):
         plan = parse("encoder=drop:1.self_attn.head0,2/decoder=drop:0.encoder_attn.head1-2,0.ffn").resolve(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import Details, parse
+from fairseq_layerdrop.plan import ModelFacts, parse
 from fairseq_layerdrop.surgery import load_checkpoint, state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, layerdrop, run, train_lm, train_translation
 from tests.outputs import load, outputs, same_but_for_steps
@@ -17,7 +17,7 @@ SUB_LAYERS = [
     "encoder=drop:2,4.self_attn/decoder=drop:0.ffn,1.self_attn,3.encoder_attn,5",
     "encoder=drop:2,4.self_attn.head1/decoder=drop:0.ffn,1.self_attn.head0,3.encoder_attn,5",
 ]
-HEADS = Details({"encoder": 2, "decoder": 2})
+HEADS = ModelFacts({"encoder": 2, "decoder": 2})
 
 
 @pytest.fixture(scope="module", params=["pre-norm", "post-norm", "language model"])

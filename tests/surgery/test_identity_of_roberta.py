@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fairseq_layerdrop.plan import Details, parse
+from fairseq_layerdrop.plan import ModelFacts, parse
 from fairseq_layerdrop.surgery import load_checkpoint, state_structure
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
@@ -18,7 +18,7 @@ from tests.surgery.test_build import skip
 
 WHOLE_LAYERS, SUB_LAYERS = "encoder=keep:0,2,5", "drop:0.ffn,1,2.self_attn,4.self_attn.head0"
 TRAIN = {"masked_lm": train_masked_lm, "classifier": train_classifier}
-HEADS = Details({"encoder": 2})
+HEADS = ModelFacts({"encoder": 2})
 
 kinds = pytest.mark.parametrize("kind", TRAIN)
 specs = pytest.mark.parametrize("spec", [WHOLE_LAYERS, SUB_LAYERS])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_depths, state_structure
+from fairseq_layerdrop.plan import Layer, Plan, parse, transformer_structure
+from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_structure
 from fairseq_layerdrop.surgery.state import is_transformer
 
 
@@ -45,7 +45,7 @@ class TestSlice:
     def test_one_sided_plan_leaves_the_other_side_whole(self):
         """fairseq's own pruning drops the whole other side (issue 1257)."""
         sliced = slice_state_dict(TRANSFORMER, plan("decoder=keep:1"))
-        assert state_depths(sliced) == {"encoder": 4, "decoder": 1}
+        assert {stack: len(layers) for stack, layers in state_structure(sliced).items()} == {"encoder": 4, "decoder": 1}
 
     def test_input_stays_as_it_is(self):
         before = dict(TRANSFORMER)
@@ -116,6 +116,12 @@ class TestSubLayers:
         text = "encoder=drop:0.ffn/decoder=drop:1.encoder_attn"
         pruned = slice_state_dict(model, plan(text, encoder=3, decoder=2))
         assert state_structure(pruned) == plan(text, encoder=3, decoder=2).pruned
+
+    def test_refusal_names_the_layer_that_differs(self):
+        """Not one that has lost heads, of which a state dict doesn't tell."""
+        full = (Layer.of("self_attn.head0of2", "ffn"), Layer.of("self_attn"), Layer.of("ffn"))
+        with pytest.raises(DepthError, match="number 1 has self_attn, but in the checkpoint it has self_attn, ffn"):
+            slice_state_dict(self.model(encoder=3), Plan.whole({"encoder": full}))
 
     @pytest.mark.parametrize(
         "name, gone",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery import learned_importance, load_checkpoint, pruning_history
 from tests.commands import (
     EVALUATE,
@@ -164,9 +164,7 @@ class TestLearned:
         layerdrop("select", translation_data, "--path", checkpoint, "--method", "learned", "--cpu", "-o", ladder)
         for stack in ("encoder", "decoder"):
             spec = f"{stack}=keep:2@{ladder}"
-            structure = {name: (("self_attn", "ffn"),) * 6 for name in ("encoder", "decoder")}
-            structure["decoder"] = (("self_attn", "encoder_attn", "ffn"),) * 6
-            kept = parse(spec).resolve(structure).stacks[stack].layers
+            kept = parse(spec).resolve(transformer_structure({"encoder": 6, "decoder": 6})).stacks[stack].layers
             assert ",".join(map(str, kept)) == best[stack]
 
     def test_in_commands(self, learned, translation_data, tmp_path):
