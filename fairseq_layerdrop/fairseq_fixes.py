@@ -19,14 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .models import LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel
 from .plan import parse
-from .surgery import (
-    IMPORTANCE_SETTING,
-    allow_fairseq_types,
-    has_structure,
-    learned_importance,
-    slice_state_dict,
-    unreadable,
-)
+from .surgery.checkpoint import unreadable
+from .surgery.config import IMPORTANCE_SETTING
+from .surgery.plain_data import allow_fairseq_types
+from .surgery.state import has_structure, learned_importance, slice_state_dict
 from .tasks import prunable_task
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "plan": {"base"},
     "modules": {"base"},
     "surgery": {*_PURE, "modules", "version"},
+    "exports": {*_PURE, "modules", "surgery", "version"},
     "evaluation": {"base"},
     "reports": {*_PURE, "evaluation"},
     "corpora": {"base"},

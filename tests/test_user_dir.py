@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from fairseq_layerdrop.cli.sweep import _Model as SweptModel
 from fairseq_layerdrop.modules import LayerDropModuleList
 from fairseq_layerdrop.plan import transformer_structure
-from fairseq_layerdrop.surgery import load_checkpoint, stacks_of
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.state import stacks_of
 from tests.commands import TRAIN, run, said
 from tests.models.test_layerdrop_models import FakeTask
 

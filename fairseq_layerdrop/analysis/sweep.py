@@ -24,7 +24,9 @@ from ..reports.points import Point, Sweep, SweepFile, read_sweep
 from ..reports.sweep_pictures import draw_all
 from ..running.loading import Data, be_quiet, import_user_dir
 from ..running.settings import DEFAULTS
-from ..surgery import facts_of, fingerprint, load_checkpoint, structure_of
+from ..surgery.checkpoint import load_checkpoint
+from ..surgery.export import facts_of, structure_of
+from ..surgery.history import fingerprint
 from ..tasks import LayerDropSentencePredictionTask, our_task
 from ..version import __version__
 from .point import MeasureSettings, measure_point

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import import_user_dir
-from ..surgery import SUBLAYERS_SETTING, plan_for, pruned_settings
+from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.export import plan_for, pruned_settings
 from ..tasks import LAST, PrunableTask, our_task
 
 # Parts of a configuration whose `_name` chooses what they configure, and the flag for it.

@@ -7,22 +7,13 @@ import sys
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..exports.ctranslate2 import convert_to_ctranslate2, ctranslate2_limits, settings_for_ctranslate2
+from ..exports.huggingface import huggingface_model, write_huggingface
 from ..plan import parse, write_plan
-from ..surgery import (
-    SUBLAYERS_SETTING,
-    convert_to_ctranslate2,
-    ctranslate2_limits,
-    export_checkpoint,
-    fingerprint,
-    huggingface_model,
-    load_checkpoint,
-    plan_for,
-    pruned_settings,
-    save_checkpoint,
-    settings_for_ctranslate2,
-    weights_of,
-    write_huggingface,
-)
+from ..surgery.checkpoint import load_checkpoint, save_checkpoint
+from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.export import export_checkpoint, plan_for, pruned_settings, weights_of
+from ..surgery.history import fingerprint
 from ..version import __version__
 
 FORMATS = ("fairseq", "ctranslate2", "huggingface", "plan")

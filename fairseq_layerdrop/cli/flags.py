@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import be_quiet
-from ..surgery import load_checkpoint
+from ..surgery.checkpoint import load_checkpoint
 from .checkpoint_flags import CHOICES, begin_with, checkpoint_config, is_checkpoint, training_flags
 from .devices import fit_to_devices, usable_devices
 

@@ -11,7 +11,7 @@ from omegaconf import II, OmegaConf, open_dict
 
 from ..base.errors import UserError
 from ..modules import DEPTH_SCHEDULES, TIME_SCHEDULES, DropRates, depth_factors, time_factor
-from ..surgery import DROPS
+from ..surgery.config import DROPS
 
 
 @dataclass

@@ -9,7 +9,9 @@ from torch import nn
 from ..base.errors import UserError
 from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
 from ..plan import STACKS, chunks_of
-from ..surgery import SUBLAYERS_SETTING, model_structure, remove_missing_sublayers, stacks_of
+from ..surgery.build import remove_missing_sublayers
+from ..surgery.config import SUBLAYERS_SETTING, model_structure
+from ..surgery.state import stacks_of
 from .settings import DropSettings, complete_settings, drop_rates, drop_schedule
 from .share import share_layers
 from .training import refuse_sharding

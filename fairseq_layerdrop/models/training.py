@@ -7,7 +7,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
 
 from ..base.errors import UserError
 from ..plan import STACKS
-from ..surgery import DROPS, SUBLAYERS_SETTING, architecture_of
+from ..surgery.config import DROPS, SUBLAYERS_SETTING, architecture_of
 from .settings import DropSettings
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,11 @@ from fairseq.data import data_utils
 from .. import register  # noqa: F401 - checkpoints name our models and tasks
 from ..base.errors import UserError
 from ..plan import Structure
-from ..surgery import fingerprint, learned_importance, load_checkpoint, misfit, structure_of
+from ..surgery.checkpoint import load_checkpoint
+from ..surgery.export import structure_of
+from ..surgery.history import fingerprint
+from ..surgery.misfit import misfit
+from ..surgery.state import learned_importance
 
 
 @dataclass(frozen=True)

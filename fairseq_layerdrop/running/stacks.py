@@ -16,7 +16,7 @@ from torch import nn
 from ..base.errors import UserError
 from ..modules import without
 from ..plan import STACKS, SUB_LAYERS, Plan, Structure, Unit
-from ..surgery import stacks_of
+from ..surgery.state import stacks_of
 
 
 class _StandIn(nn.Module):

@@ -22,7 +22,7 @@ from .config import (
     set_plan,
     settings_as_dict,
 )
-from .history import KEY, history_entry, pruning_history, updates_of
+from .history import HISTORY_KEY, history_entry, pruning_history, updates_of
 from .state import is_transformer, learned_importance, slice_state_dict, state_structure, without_importance
 
 # What our versions of fairseq's architectures and tasks begin with.
@@ -249,6 +249,6 @@ def export_checkpoint(checkpoint: Mapping, plan: Plan, name: str, ema: bool = Fa
                 "num_updates": updates_of(checkpoint) or 0,
             }
         ],
-        "task_state": {**(checkpoint.get("task_state") or {}), **({KEY: history} if history else {})},
+        "task_state": {**(checkpoint.get("task_state") or {}), **({HISTORY_KEY: history} if history else {})},
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
     }

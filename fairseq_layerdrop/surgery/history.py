@@ -8,7 +8,7 @@ import torch
 from ..plan import Plan, PlanError, plan_from_dict, plan_to_dict
 from ..version import __version__
 
-KEY = "pruning_history"
+HISTORY_KEY = "pruning_history"
 
 
 def fingerprint(state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -31,7 +31,7 @@ def updates_of(checkpoint: Mapping) -> int | None:
 
 def pruning_history(checkpoint: Mapping) -> list[dict]:
     """How a checkpoint's model was pruned, oldest first, each time as :func:`history_entry` gives it."""
-    history = (checkpoint.get("task_state") or {}).get(KEY)
+    history = (checkpoint.get("task_state") or {}).get(HISTORY_KEY)
     return list(history) if isinstance(history, list) else []
 
 
@@ -60,7 +60,7 @@ def history_in_words(history: list[dict]) -> list[str]:
     lines = []
     for entry in history:
         try:
-            plan = str(plan_from_dict(entry["plan"], KEY))
+            plan = str(plan_from_dict(entry["plan"], HISTORY_KEY))
         except (PlanError, KeyError, TypeError):  # of another version, or foreign
             plan = "in a way that this version can't read"
         if isinstance(entry, dict):

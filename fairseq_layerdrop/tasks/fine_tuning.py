@@ -6,18 +6,11 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..plan import STACKS, Plan, PlanFile, PruneSpec, drop_spec, plan_from_dict, plan_to_dict, transformer_structure
-from ..surgery import (
-    SUBLAYERS_SETTING,
-    has_structure,
-    history_entry,
-    history_in_words,
-    learned_importance,
-    load_checkpoint,
-    model_structure,
-    pruning_history,
-    set_plan,
-    structure_of,
-)
+from ..surgery.checkpoint import load_checkpoint
+from ..surgery.config import SUBLAYERS_SETTING, model_structure, set_plan
+from ..surgery.export import structure_of
+from ..surgery.history import history_entry, history_in_words, pruning_history
+from ..surgery.state import has_structure, learned_importance
 from .named_files import LAST
 
 logger = logging.getLogger(__name__)

@@ -12,14 +12,11 @@ from ..base.errors import UserError
 from ..models import check_training
 from ..modules import LayerImportance
 from ..plan import parse
-from ..surgery import (
-    HISTORY_KEY,
-    build_pruned,
-    complete_architecture,
-    copy_config,
-    task_settings,
-    tell_misfits,
-)
+from ..surgery.build import build_pruned
+from ..surgery.config import complete_architecture, copy_config
+from ..surgery.export import task_settings
+from ..surgery.history import HISTORY_KEY
+from ..surgery.misfit import tell_misfits
 from .best_metric import check_best_metric
 from .fine_tuning import begin_training, starting_spec
 from .lesson import log_students

@@ -20,7 +20,8 @@ from ..modules import (
     sub_layers_of,
 )
 from ..plan import StackPlan, parse_plans
-from ..surgery import SUBLAYERS_SETTING, model_facts, model_structure, stacks_of
+from ..surgery.config import SUBLAYERS_SETTING, model_facts, model_structure
+from ..surgery.state import stacks_of
 from .lesson import Draw, Lesson, kept_share
 
 logger = logging.getLogger(__name__)

@@ -44,7 +44,9 @@ from fairseq_layerdrop.evaluation.glue_table import (
 )
 from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
 from fairseq_layerdrop.running.loading import Data, be_quiet
-from fairseq_layerdrop.surgery import fingerprint, flat_settings, load_checkpoint, structure_of, task_settings
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.export import flat_settings, structure_of, task_settings
+from fairseq_layerdrop.surgery.history import fingerprint
 
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
 SHAPE = (

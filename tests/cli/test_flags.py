@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from fairseq_layerdrop.cli.checkpoint_flags import checkpoint_config, training_flags
-from fairseq_layerdrop.surgery import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
 from tests.commands import USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 # What belongs to the machine, or to other commands.

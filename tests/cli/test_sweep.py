@@ -12,7 +12,8 @@ from fairseq_layerdrop.analysis.sweep import plans_for
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import Ladder, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.reports.points import read_sweep
-from fairseq_layerdrop.surgery import load_checkpoint, plan_for, structure_of
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.export import plan_for, structure_of
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     ROOT,

@@ -14,7 +14,8 @@ from fairseq.sequence_generator import SequenceGenerator
 
 from fairseq_layerdrop.modules import LayerDropModuleList, StepDecoder
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import build_pruned, stacks_of
+from fairseq_layerdrop.surgery.build import build_pruned
+from fairseq_layerdrop.surgery.state import stacks_of
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models import test_layerdrop_roberta as roberta
 from tests.models.test_layerdrop_models import SAMPLE, build, dictionary, settings, tiny, tiny_settings

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_layerdrop.modules import LayerImportance
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import build_pruned
+from fairseq_layerdrop.surgery.build import build_pruned
 from tests.models.test_layerdrop_models import build, tiny, tiny_settings
 
 UPDATES = 6

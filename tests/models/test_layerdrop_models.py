@@ -13,7 +13,7 @@ from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.models.settings import BothDropSettings, DecoderDropSettings, complete_settings
 from fairseq_layerdrop.modules import LayerDropModuleList, StepAttention
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import model_structure, prune_config
+from fairseq_layerdrop.surgery.config import model_structure, prune_config
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 
 TRANSLATION = [

@@ -12,7 +12,9 @@ from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models.settings import EncoderDropSettings, complete_settings
 from fairseq_layerdrop.modules import LayerDropModuleList
 from fairseq_layerdrop.plan import PlanError, parse
-from fairseq_layerdrop.surgery import build_pruned, learned_importance, model_structure, prune_config
+from fairseq_layerdrop.surgery.build import build_pruned
+from fairseq_layerdrop.surgery.config import model_structure, prune_config
+from fairseq_layerdrop.surgery.state import learned_importance
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import WARMING_UP, build, count, equal, settings, training_pass
 from tests.surgery.test_build import old_attention

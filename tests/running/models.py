@@ -7,7 +7,8 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 
 from fairseq_layerdrop.plan import plan_without, transformer_structure
-from fairseq_layerdrop.surgery import remove_missing_sublayers, stacks_of
+from fairseq_layerdrop.surgery.build import remove_missing_sublayers
+from fairseq_layerdrop.surgery.state import stacks_of
 from tests.models.test_layerdrop_models import FakeTask, build, settings
 
 PAD = 1

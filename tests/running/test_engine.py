@@ -8,7 +8,7 @@ import torch
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import plan_without
 from fairseq_layerdrop.running.engine import Engine
-from fairseq_layerdrop.surgery import state_structure
+from fairseq_layerdrop.surgery.state import state_structure
 from tests.running.models import language_model, logits, samples, translation_model, without
 
 

@@ -7,14 +7,9 @@ import torch
 
 from fairseq_layerdrop.modules import without
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery import (
-    build_pruned,
-    model_facts,
-    model_structure,
-    prune_config,
-    stacks_of,
-    state_structure,
-)
+from fairseq_layerdrop.surgery.build import build_pruned
+from fairseq_layerdrop.surgery.config import model_facts, model_structure, prune_config
+from fairseq_layerdrop.surgery.state import stacks_of, state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN
 from tests.models.test_layerdrop_models import SAMPLE, build, settings
 

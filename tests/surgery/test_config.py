@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery import ConfigError, model_structure, prune_config
+from fairseq_layerdrop.surgery.config import ConfigError, model_structure, prune_config
 
 
 def dict_config(**settings):

@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import build_pruned, misfit, tell_misfits
+from fairseq_layerdrop.surgery.build import build_pruned
+from fairseq_layerdrop.surgery.misfit import misfit, tell_misfits
 from tests.models.test_layerdrop_models import build, settings
 
 

@@ -9,8 +9,7 @@ import numpy
 import pytest
 import torch
 
-from fairseq_layerdrop.surgery import allow_fairseq_types
-from fairseq_layerdrop.surgery.plain_data import refused_type
+from fairseq_layerdrop.surgery.plain_data import allow_fairseq_types, refused_type
 from tests.foreign import CORE, CORES, OLD_METERS, old_meters, save
 
 NUMBERS = "?" + numpy.typecodes["AllInteger"] + numpy.typecodes["AllFloat"]

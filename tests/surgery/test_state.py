@@ -3,8 +3,7 @@
 import pytest
 
 from fairseq_layerdrop.plan import Layer, Plan, parse, transformer_structure
-from fairseq_layerdrop.surgery import DepthError, slice_state_dict, state_structure
-from fairseq_layerdrop.surgery.state import is_transformer
+from fairseq_layerdrop.surgery.state import DepthError, is_transformer, slice_state_dict, state_structure
 
 
 def state(*keys):

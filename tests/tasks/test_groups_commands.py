@@ -9,7 +9,9 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery import learned_importance, load_checkpoint, pruning_history
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.history import pruning_history
+from fairseq_layerdrop.surgery.state import learned_importance
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,

@@ -5,7 +5,8 @@ import json
 import torch
 
 from fairseq_layerdrop import LayerDropMaskedLMTask
-from fairseq_layerdrop.surgery import load_checkpoint, plan_for, pruned_settings
+from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.export import plan_for, pruned_settings
 from tests.commands import NEEDS_FAIRSEQ_MAIN, layerdrop, said, train_masked_lm
 from tests.models.test_layerdrop_roberta import old_keys
 from tests.outputs import load, outputs

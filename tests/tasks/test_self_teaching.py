@@ -23,7 +23,8 @@ from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models import check_training
 from fairseq_layerdrop.modules import LayerDropModuleList, Skips, distillation
 from fairseq_layerdrop.plan import parse
-from fairseq_layerdrop.surgery import build_pruned, slice_state_dict
+from fairseq_layerdrop.surgery.build import build_pruned
+from fairseq_layerdrop.surgery.state import slice_state_dict
 from fairseq_layerdrop.tasks.lesson import skipping, whole
 from fairseq_layerdrop.tasks.self_teaching import Teaching
 from tests.models.test_layerdrop_models import SAMPLE, FakeTask, build, settings, tiny, tiny_settings

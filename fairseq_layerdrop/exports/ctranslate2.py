@@ -15,9 +15,9 @@ from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX
 
 from ..base.errors import UserError
 from ..base.files import write_folder_atomically
-from .checkpoint import save_checkpoint
-from .config import SUBLAYERS_SETTING
-from .export import ExportError
+from ..surgery.checkpoint import save_checkpoint
+from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.export import ExportError
 
 _MODELS = ("bart", "transformer", "transformer_lm")
 # The file in a model's folder that tells of its limits.

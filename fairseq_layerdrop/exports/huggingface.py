@@ -16,8 +16,8 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from ..base.errors import UserError
 from ..base.files import write_folder_atomically
-from .config import SUBLAYERS_SETTING
-from .export import ExportError
+from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.export import ExportError
 from .tokenizer_files import as_json, gpt2_tokenizer, sentencepiece_tokenizer, word_tokenizer
 
 # fairseq's activations that transformers has too, by its names.
