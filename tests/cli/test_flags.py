@@ -1,5 +1,6 @@
 """The flags of a checkpoint's training: fairseq's own parser makes the checkpoint's settings of them."""
 
+import re
 import shlex
 from argparse import Namespace
 
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fairseq_layerdrop.cli.checkpoint_flags import checkpoint_config, training_flags
 from fairseq_layerdrop.surgery import load_checkpoint
-from tests.commands import USER_DIR, ends_in_one_line, generate, layerdrop, run, said
+from tests.commands import ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 # What belongs to the machine, or to other commands.
 MACHINE = {
