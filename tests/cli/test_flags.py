@@ -121,16 +121,12 @@ class TestPruned:
     """A training that begins with the checkpoint."""
 
     def test_is_trained(self, checkpoint, tmp_path):
+        """By the README's command."""
+        [line] = re.findall(r"\$\(fairseq-layerdrop flags FULL\.pt (.*?)\)", (ROOT / "README.md").read_text())
         out = tmp_path / "tuned"
-        flags = flags_of(
-            checkpoint,
-            "--prune-layers",
-            "decoder=keep:2@top",
-            f"checkpoint.save_dir={out}",
-            "optimization.max_update=1",
-        )
+        flags = flags_of(checkpoint, *line.replace("DIR", str(out)).split(), "optimization.max_update=1")
         done = run("fairseq-train", *flags)
-        assert "decoder 2 of 6 layers (4-5)" in said(done)
+        assert "decoder 3 of 6 layers (0,2,4)" in said(done)
         [entry] = load_checkpoint(out / "checkpoint_last.pt")["task_state"]["pruning_history"]
         assert entry["checkpoint"] == checkpoint.name
         assert "H-0" in generate(flags[0], out / "checkpoint_last.pt", "--user-dir", USER_DIR).stdout
