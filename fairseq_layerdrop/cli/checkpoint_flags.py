@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import import_user_dir
-from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.config import SUBLAYERS_SETTING, complete_architecture
 from ..surgery.export import plan_for, pruned_settings
 from ..tasks import LAST, PrunableTask, our_task
 
@@ -47,18 +47,6 @@ def is_checkpoint(path) -> bool:
     return start == b"PK\x03\x04" or start[:1] == b"\x80"
 
 
-def _cfg_of(args: Namespace) -> Mapping:
-    """The configuration that fairseq makes of the arguments of a command line, which is what old checkpoints hold."""
-    args, known = copy.copy(args), options.get_training_parser()._option_string_actions
-    for name, value in list(vars(args).items()):
-        action = known.get(f"--{name.replace('_', '-')}")
-        if action is not None and not hasattr(args, action.dest):  # fairseq renamed it
-            setattr(args, action.dest, value)
-    updates = {"optimizer_name": None, "lr_scheduler_state": None, "num_updates": 0}
-    state = {"args": args, "optimizer_history": [updates], "extra_state": {"train_iterator": {"epoch": 1}}}
-    return checkpoint_utils._upgrade_state_dict(state)["cfg"]
-
-
 def _plain(value):
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
@@ -83,6 +71,67 @@ def _sections(cfg: Mapping) -> dict[str, dict]:
     }
 
 
+def plugin_of(config: Mapping) -> str | None:
+    """What to give as ``--user-dir`` for these settings; it is imported.
+
+    Raises:
+        UserError: it can't be, or isn't where the architecture or the task is.
+    """
+    given = config["common"].get("user_dir")
+    own = given is None or Path(given).name == _OURS.name
+    if not own:
+        import_user_dir(given)
+    classes = []
+    for what, section, registry in (("architecture", "model", ARCH_MODEL_REGISTRY), ("task", "task", TASK_REGISTRY)):
+        name = config[section]["_name"]
+        if name not in registry:
+            raise UserError(f"unknown {what} '{name}'; give common.user_dir=DIR, the folder of the plugin that has it")
+        classes.append(registry[name])
+    if own:
+        given = str(_OURS) if any(cls.__module__.startswith(f"{_OURS.name}.") for cls in classes) else None
+    return given
+
+
+def _parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, Namespace]:
+    """fairseq's parser for a training, with the flags of the task and the model in *arguments*, and what it reads."""
+    parser = options.get_training_parser()
+    return parser, options.parse_args_and_arch(parser, arguments)
+
+
+def _parsed(arguments: list[str]) -> tuple[dict[str, argparse.Action], dict[str, dict]]:
+    """The flags of fairseq-train that there are with these arguments, by name of setting, and all settings."""
+    parser, args = _parser(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hydra's, on how fairseq calls it
+        cfg = convert_namespace_to_omegaconf(args)
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    return actions, _sections(OmegaConf.to_container(cfg, enum_to_str=True))
+
+
+def _cfg_of(args: Namespace) -> Mapping:
+    """The configuration that fairseq makes of the arguments of a command line, which is what old checkpoints hold.
+
+    Settings that are younger than the checkpoint have fairseq's defaults; what fairseq renamed has its new name.
+    """
+    given = {name: getattr(args, name, None) for name in ("task", "arch", *REGISTRIES)}
+    given["task"] = given["task"] or "translation"
+    plugin_of({"common": vars(args), "model": {"_name": given["arch"]}, "task": {"_name": given["task"]}})
+    flags = chain.from_iterable((f"--{name.replace('_', '-')}", value) for name, value in given.items() if value)
+    parser, defaults = _parser(["", *flags])
+    args = copy.copy(args)
+    for name, value in list(vars(args).items()):
+        action = parser._option_string_actions.get(f"--{name.replace('_', '-')}")
+        if action is not None:
+            vars(args).setdefault(action.dest, value)
+    complete_architecture(args)
+    args = Namespace(**{**vars(defaults), **vars(args)})
+    updates = {"optimizer_name": None, "lr_scheduler_state": None, "num_updates": 0}
+    state = {"args": args, "optimizer_history": [updates], "extra_state": {"train_iterator": {"epoch": 1}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hydra's, on how fairseq calls it
+        return OmegaConf.to_container(checkpoint_utils._upgrade_state_dict(state)["cfg"], enum_to_str=True)
+
+
 def checkpoint_config(checkpoint: Mapping) -> dict[str, dict]:
     """The settings of the training that a checkpoint is of, by section of fairseq's configuration.
 
@@ -91,15 +140,11 @@ def checkpoint_config(checkpoint: Mapping) -> dict[str, dict]:
     Args:
         checkpoint: as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it.
     """
-    cfg = checkpoint.get("cfg")
-    if not cfg:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cfg = OmegaConf.to_container(_cfg_of(checkpoint["args"]), enum_to_str=True)
+    cfg = checkpoint.get("cfg") or _cfg_of(checkpoint["args"])
     config = {"common": {}, "checkpoint": {}, "dataset": {}, **_sections(cfg)}
     dataset = config["dataset"]
     for name, other in _FOLLOWING.items():
-        if dataset.get(name) == dataset.get(other):
+        if dataset.get(name) in (None, dataset.get(other)):
             dataset.pop(name, None)
     return config
 
@@ -130,38 +175,6 @@ def begin_with(config: dict, checkpoint: Mapping, path: Path, spec: str) -> dict
     )
     settings["finetune_from_model"] = str(path)
     return config
-
-
-def plugin_of(config: Mapping) -> str | None:
-    """What to give as ``--user-dir`` for these settings; it is imported.
-
-    Raises:
-        UserError: it can't be, or isn't where the architecture or the task is.
-    """
-    given = config["common"].get("user_dir")
-    own = given is None or Path(given).name == _OURS.name
-    if not own:
-        import_user_dir(given)
-    classes = []
-    for what, section, registry in (("architecture", "model", ARCH_MODEL_REGISTRY), ("task", "task", TASK_REGISTRY)):
-        name = config[section]["_name"]
-        if name not in registry:
-            raise UserError(f"unknown {what} '{name}'; give common.user_dir=DIR, the folder of the plugin that has it")
-        classes.append(registry[name])
-    if own:
-        given = str(_OURS) if any(cls.__module__.startswith(f"{_OURS.name}.") for cls in classes) else None
-    return given
-
-
-def _parsed(arguments: list[str]) -> tuple[dict[str, argparse.Action], dict[str, dict]]:
-    """The flags of fairseq-train that there are with these arguments, by name of setting, and all settings."""
-    parser = options.get_training_parser()
-    args = options.parse_args_and_arch(parser, arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hydra's, on how fairseq calls it
-        cfg = convert_namespace_to_omegaconf(args)
-    actions = {action.dest: action for action in parser._actions if action.option_strings}
-    return actions, _sections(OmegaConf.to_container(cfg, enum_to_str=True))
 
 
 def _option(action: argparse.Action, value) -> list[str]:

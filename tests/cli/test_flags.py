@@ -1,5 +1,6 @@
 """The flags of a checkpoint's training: fairseq's own parser makes the checkpoint's settings of them."""
 
+import re
 import shlex
 from argparse import Namespace
 
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fairseq_layerdrop.cli.checkpoint_flags import checkpoint_config, training_flags
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from tests.commands import USER_DIR, ends_in_one_line, generate, layerdrop, run, said
+from tests.commands import ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 # What belongs to the machine, or to other commands.
 MACHINE = {
@@ -90,10 +91,11 @@ def test_of_any_training(arguments):
 
 
 def test_of_an_old_checkpoint(checkpoint, tmp_path):
-    """With the arguments of the command line, some by names of their time."""
+    """With the arguments of the command line, some by names of their time, and without those that came later."""
     cfg = torch.load(checkpoint)["cfg"]
     args = Namespace(**{**vars(cfg["model"]), "max_sentences": 12, "min_lr": 1e-9})
-    del args.batch_size, args.batch_size_valid, args.stop_min_lr
+    for name in ("batch_size", "batch_size_valid", "max_tokens_valid", "stop_min_lr", "tpu", "store_ema", "scoring"):
+        delattr(args, name)
     torch.save({"args": args, "model": torch.load(checkpoint)["model"]}, tmp_path / "old.pt")
     expected = settings(cfg)
     expected["dataset"].update(batch_size=12, batch_size_valid=12)
@@ -120,16 +122,12 @@ class TestPruned:
     """A training that begins with the checkpoint."""
 
     def test_is_trained(self, checkpoint, tmp_path):
+        """By the README's command."""
+        [line] = re.findall(r"\$\(fairseq-layerdrop flags FULL\.pt (.*?)\)", (ROOT / "README.md").read_text())
         out = tmp_path / "tuned"
-        flags = flags_of(
-            checkpoint,
-            "--prune-layers",
-            "decoder=keep:2@top",
-            f"checkpoint.save_dir={out}",
-            "optimization.max_update=1",
-        )
+        flags = flags_of(checkpoint, *line.replace("DIR", str(out)).split(), "optimization.max_update=1")
         done = run("fairseq-train", *flags)
-        assert "decoder 2 of 6 layers (4-5)" in said(done)
+        assert "decoder 3 of 6 layers (0,2,4)" in said(done)
         [entry] = load_checkpoint(out / "checkpoint_last.pt")["task_state"]["pruning_history"]
         assert entry["checkpoint"] == checkpoint.name
         assert "H-0" in generate(flags[0], out / "checkpoint_last.pt", "--user-dir", USER_DIR).stdout
