@@ -8,6 +8,7 @@
     WHAT   := ITEM ("," ITEM)*  |  COUNT "@" HOW      ITEM := 3 | 0-5 | 3.self_attn | 0-5.ffn | 3.self_attn.head2
                                                       HOW  := RULE | learned | LADDER_FILE.json
 
+One number alone is refused, since it could be a layer's or a count: layer 3 alone is written 3-3.
 :func:`parse` reads the text without knowing the model; :meth:`PruneSpec.resolve` makes a
 :class:`~fairseq_layerdrop.plan.Plan` of it for a model with a given structure.
 """
@@ -46,6 +47,8 @@ def _order(name: str | None) -> tuple[int, int]:
 
 def format_items(items: tuple[Item, ...]) -> str:
     """Items as the grammar writes them: whole layers first, then each kind of sub-layer or head."""
+    if len(items) == 1 and items[0][1] is None:
+        return "{0}-{0}".format(items[0][0])
     kinds = sorted({name for _, name in items}, key=_order)
     by_kind = {kind: [layer for layer, name in items if name == kind] for kind in kinds}
     return ",".join(
@@ -202,7 +205,7 @@ def drop_spec(whole: Structure, structure: Structure) -> PruneSpec | None:
 
 def _parse_number(text: str, spec: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise PlanError(f"'{spec}': '{text}' is not a layer number or count; write for instance 3, 0-5 or 3.ffn")
+        raise PlanError(f"'{spec}': '{text}' is not a layer number or count; write for instance 0-5, 3,4 or 3.ffn")
     return int(text)
 
 
@@ -258,6 +261,9 @@ def _parse_choice(text: str, spec: str) -> Choice:
         )
     count, at, how = what.partition("@")
     if not at:
+        if _NUMBER.fullmatch(what):
+            one, some = f"{verb}:{what}-{what}", f"{verb}:{max(int(what), 1)}@every_other"
+            raise PlanError(f"'{spec}': {what} could be a layer's number or how many layers; write {one} or {some}")
         return Choice(verb, items=_parse_items(what, spec))
     is_ladder = how.endswith(".json")
     if how not in RULES and how != LEARNED and not is_ladder:

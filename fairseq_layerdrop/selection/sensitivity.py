@@ -10,7 +10,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 
-from ..plan import Structure, Unit, UserError, format_layers, unit_name, units_of
+from ..plan import Choice, Structure, Unit, UserError, unit_name, units_of
 from .scoring import Scorer
 
 FORMAT = "fairseq-layerdrop sensitivity"
@@ -120,7 +120,7 @@ def sensitivity(
             "standard_error": standard_error(scored, existing),
             "existing": existing,
             "subnetworks": [
-                {"prune_layers": f"{stack}=keep:{format_layers(kept)}", "loss": score}
+                {"prune_layers": f"{stack}={Choice('keep', tuple((number, None) for number in kept))}", "loss": score}
                 for kept, score in zip(drawn[layer], scored)
             ],
         }
