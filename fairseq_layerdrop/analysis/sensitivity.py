@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..base.errors import UserError
 from ..base.files import write_atomically
-from ..plan import Structure, Unit, format_numbers, unit_name, units_of
+from ..plan import Item, ListedChoice, Structure, Unit, unit_name, units_of
 from ..reports.drawing import pyplot, save
 from ..reports.sensitivity_picture import draw_sensitivity
 from ..running.engine import Engine
@@ -131,7 +131,7 @@ def losses_without(
             "standard_error": standard_error(scored, existing),
             "existing": existing,
             "subnetworks": [
-                {"prune_layers": f"{stack}=keep:{format_numbers(kept)}", "loss": score}
+                {"prune_layers": f"{stack}={ListedChoice('keep', tuple(map(Item, kept)))}", "loss": score}
                 for kept, score in zip(drawn[layer], scored)
             ],
         }

@@ -45,7 +45,9 @@ _FLAGS = {
 def add_arguments(parser) -> None:
     parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt)")
     parser.add_argument(
-        "--prune-layers", metavar="SPEC", help="what to keep, for instance decoder=keep:3@every_other; default: all"
+        "--prune-layers",
+        metavar="SPEC",
+        help="what to keep, for instance decoder=keep:3@every_other or encoder=drop:4,5; default: all",
     )
     parser.add_argument(
         "-o",

@@ -3,7 +3,7 @@
 Needs neither torch nor fairseq.
 """
 
-from .choice import LEARNED, Choice
+from .choice import LEARNED, Choice, ListedChoice
 from .errors import PlanError
 from .grammar import PruneSpec, drop_spec, parse
 from .ladder import Ladder, Unit, plan_without, unit_name, units_of
@@ -26,6 +26,7 @@ __all__ = [
     "Item",
     "Ladder",
     "Layer",
+    "ListedChoice",
     "ModelFacts",
     "Plan",
     "PlanError",

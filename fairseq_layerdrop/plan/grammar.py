@@ -8,6 +8,7 @@
     WHAT   := ITEM ("," ITEM)*  |  COUNT "@" HOW      ITEM := 3 | 0-5 | 3.self_attn | 0-5.ffn | 3.self_attn.head2
                                                       HOW  := RULE | learned | LADDER_FILE.json
 
+One number alone is refused, since it could be a layer's or a count: layer 3 alone is written 3-3.
 :func:`parse` reads the text without knowing the model; :meth:`PruneSpec.resolve` makes a
 :class:`~fairseq_layerdrop.plan.Plan` of it for a model with a given structure.
 """
@@ -79,7 +80,7 @@ def drop_spec(whole: Structure, structure: Structure) -> PruneSpec | None:
 
 def _parse_number(text: str, spec: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise PlanError(f"'{spec}': '{text}' is not a layer number or count; write for instance 3, 0-5 or 3.ffn")
+        raise PlanError(f"'{spec}': '{text}' is not a layer number or count; write for instance 0-5, 3,4 or 3.ffn")
     return int(text)
 
 
@@ -128,6 +129,9 @@ def _parse_choice(text: str, spec: str) -> Choice:
         )
     count, at, how = what.partition("@")
     if not at:
+        if _NUMBER.fullmatch(what):
+            one, some = f"{verb}:{what}-{what}", f"{verb}:{max(int(what), 1)}@every_other"
+            raise PlanError(f"'{spec}': {what} could be a layer's number or how many layers; write {one} or {some}")
         return ListedChoice(verb, _parse_items(what, spec))
     is_ladder = how.endswith(".json")
     if how not in RULES and how != LEARNED and not is_ladder:

@@ -163,7 +163,10 @@ class Item(NamedTuple):
 
 
 def format_items(items: Iterable[Item]) -> str:
-    """Items as the grammar writes them, layers of the same kind together: ``0-2,5.ffn``."""
+    """Items as the grammar writes them, layers of the same kind together: ``0-2,5.ffn``; one layer alone as ``3-3``."""
+    items = list(items)
+    if len(items) == 1 and items[0].name is None:
+        return f"{items[0].layer}-{items[0].layer}"
     layers: dict[str, list[int]] = {}
     for item in sorted(items, key=lambda item: (item.kind, item.layer)):
         layers.setdefault(item.part, []).append(item.layer)

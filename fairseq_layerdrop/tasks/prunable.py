@@ -29,8 +29,8 @@ _VERSIONS: dict[str, str] = {}
 
 _HELP = (
     "keep only some layers of the model, for instance decoder=keep:3@every_other, encoder=drop:4,5/decoder=keep:0,2,4 "
-    "(counted from 0), decoder=drop:3.self_attn,4.ffn,5.self_attn.head2, decoder=keep:3@learned, a ladder as in "
-    "decoder=keep:3@order.json or a plan file, plan.json"
+    "(counted from 0; one alone is 3-3), decoder=drop:3.self_attn,4.ffn,5.self_attn.head2, decoder=keep:3@learned, a "
+    "ladder as in decoder=keep:3@order.json or a plan file, plan.json"
 )
 
 

@@ -177,7 +177,7 @@ class TestCheckpoint:
 
 class TestPlan:
     def test_is_what_prune_layers_takes(self, translation_data, checkpoint, tmp_path):
-        text = "encoder=drop:1/decoder=drop:2.ffn,3.self_attn"
+        text = "encoder=drop:1-1/decoder=drop:2.ffn,3.self_attn"
         export(checkpoint, tmp_path / "plan.json", "--prune-layers", text, "--format", "plan")
         plan = parse(text).resolve(transformer_structure({"encoder": 6, "decoder": 6}))
         assert read_plan(tmp_path / "plan.json").plan == plan
@@ -201,7 +201,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "flags, words",
         [
-            (("--prune-layers", "decoder=keep:6"), "the decoder has layers 0-5, not 6"),
+            (("--prune-layers", "decoder=keep:6-6"), "the decoder has layers 0-5, not 6"),
             (("--prune-layers", "none.json"), "no such plan file: none.json"),
             (("--quantization", "int8"), "--quantization is for --format ctranslate2"),
             (("--ema",), "no averaged weights"),

@@ -64,10 +64,11 @@ def test_the_loss_is_that_of_fairseq_validate(select, logged, translation_data, 
     scores = sorted((line["score"] / tokens, line["without"]) for line in lines)
     assert len(scores) == 6
     for score, without in scores:
+        number = without.removeprefix("decoder.")
         told = logged(
             validate.cli_main, translation_data, *LAYERDROP_TRANSLATION, "--path", checkpoint,
             "--cpu", "--max-tokens", "4000", "--required-batch-size-multiple", "1", "--valid-subset", "valid",
-            "--prune-layers", f"decoder=drop:{without.removeprefix('decoder.')}",
+            "--prune-layers", f"decoder=drop:{number}-{number}",
         )  # fmt: skip
         assert float(re.findall(r"\bloss ([\d.]+)", told)[-1]) == pytest.approx(score, abs=1e-3)
     dropped = set(range(6)) - set(read_plan(tmp_path / "plan.json").plan.stacks["decoder"].layers)
@@ -118,7 +119,7 @@ def test_a_language_model(lm_data, lm_checkpoint, logged, tmp_path):
     for line in lines:
         drop = line["without"].replace("decoder.", "").replace(" ", "")
         scores[drop] = line["score"] / best.origin["tokens"]
-        loss = re.findall(r"Loss \(base 2\): ([\d.]+)", evaluate(f"decoder=drop:{drop}"))[-1]
+        loss = re.findall(r"Loss \(base 2\): ([\d.]+)", evaluate(f"decoder=drop:{drop}-{drop}"))[-1]
         assert float(loss) == pytest.approx(scores[drop], abs=1e-4)
     assert len(scores) == 6
     kept = set(range(6)) - set(map(int, min(scores, key=scores.get).split(",")))

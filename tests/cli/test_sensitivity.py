@@ -48,7 +48,7 @@ def test_losses_are_those_of_fairseq_validate(ask, logged, translation_data, che
     assert told["loss"] == loss_of(None)
     for row in (told["layers"][2], told["sub_layers"][-2]):
         stack, _, unit = row["unit"].partition(".")
-        assert row["loss"] == loss_of(f"{stack}=drop:{unit}")
+        assert row["loss"] == loss_of(f"{stack}=drop:{unit if '.' in unit else f'{unit}-{unit}'}")
     network = told["half_depth"][6]["subnetworks"][4]
     assert network["loss"] == loss_of(network["prune_layers"])
 

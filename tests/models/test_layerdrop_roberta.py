@@ -182,4 +182,4 @@ def test_it_has_an_encoder_alone():
     structure = model_structure(tiny_settings())
     assert parse("keep:2@top").resolve(structure) == parse("encoder=keep:2@top").resolve(structure)
     with pytest.raises(PlanError, match="this model has no decoder"):
-        parse("decoder=keep:1").resolve(structure)
+        parse("decoder=keep:1-1").resolve(structure)

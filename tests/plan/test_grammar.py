@@ -49,6 +49,7 @@ class TestMeaning:
             ("keep:2@top", [4, 5], [4, 5]),
             ("encoder=drop:0-3,5", [4], [0, 1, 2, 3, 4, 5]),
             ("keep:4,0-1", [0, 1, 4], [0, 1, 4]),
+            ("encoder=keep:3-3/decoder=drop:0-0", [3], [1, 2, 3, 4, 5]),
             ("keep:6@bottom", [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]),
         ],
     )
@@ -58,6 +59,10 @@ class TestMeaning:
     def test_unnamed_stack_means_every_stack_of_the_model(self):
         assert kept("keep:2@every_other", {"decoder": 16}) == {"decoder": [0, 8]}
         assert kept("keep:2@every_other", {"encoder": 12, "decoder": 6}) == {"encoder": [0, 6], "decoder": [0, 3]}
+
+    def test_one_layer_as_text(self):
+        assert [str(parse(text)) for text in ("encoder=keep:3-3", "drop:0-0")] == ["encoder=keep:3-3", "drop:0-0"]
+        assert str(parse("drop:3-3.ffn")) == "drop:3.ffn" and str(parse("drop:2,1")) == "drop:1-2"
 
     def test_plan_in_words(self):
         assert str(resolve("decoder=keep:0,1,2,5")) == "encoder 6 of 6 layers (0-5), decoder 4 of 6 layers (0-2,5)"
@@ -85,8 +90,8 @@ class TestSubLayers:
         assert lost("drop:1.ffn") == ["encoder.1.ffn", "decoder.1.ffn"]
 
     def test_layer_that_loses_all_is_a_dropped_layer(self):
-        assert resolve("encoder=drop:1.self_attn,1.ffn") == resolve("encoder=drop:1")
-        assert resolve("decoder=drop:1.self_attn,1.ffn", {"decoder": 3}) == resolve("drop:1", {"decoder": 3})
+        assert resolve("encoder=drop:1.self_attn,1.ffn") == resolve("encoder=drop:1-1")
+        assert resolve("decoder=drop:1.self_attn,1.ffn", {"decoder": 3}) == resolve("drop:1-1", {"decoder": 3})
 
     def test_of_a_model_that_lacks_some(self):
         structure = {"decoder": (Layer.of("self_attn"), Layer.of("self_attn", "ffn"))}
@@ -195,8 +200,8 @@ class TestRefusal:
             ("keep:0@top", "at least 1"),
             ("keep:x@top", "not a layer number or count"),
             ("middle=keep:1", "unknown stack 'middle'"),
-            ("decoder=keep:1/decoder=keep:2", "name each stack once"),
-            ("keep:1/decoder=keep:2", "name each stack once"),
+            ("decoder=keep:1,2/decoder=keep:2,3", "name each stack once"),
+            ("keep:1,2/decoder=keep:2", "name each stack once"),
             ("decoder=keep:1/keep:2", "not a layer number"),
             ("decoder=keep:0\nimport os", "not a layer number"),
             ("drop:3.fnn", "unknown sub-layer 'fnn'; the sub-layers are self_attn, encoder_attn, ffn"),
@@ -205,6 +210,9 @@ class TestRefusal:
             ("drop:3.ffn,3.ffn", "layer 3 more than once"),
             ("drop:3,3.ffn", "layer 3 more than once"),
             ("drop:0-5,3.ffn", "layer 3 more than once"),
+            ("keep:3", "3 could be a layer's number or how many layers; write keep:3-3 or keep:3@every_other"),
+            ("encoder=drop:1,2/decoder=drop:1", "write drop:1-1 or drop:1@every_other"),
+            ("decoder=keep:0", "write keep:0-0 or keep:1@every_other"),
         ],
     )
     def test_by_itself(self, text, words):
@@ -216,12 +224,12 @@ class TestRefusal:
     @pytest.mark.parametrize(
         "text, depths, words",
         [
-            ("keep:6", SIX, "the encoder has layers 0-5, not 6"),
+            ("keep:6-6", SIX, "the encoder has layers 0-5, not 6"),
             ("decoder=drop:0-5", SIX, "leaves no layer of the decoder"),
             ("keep:7@top", SIX, "keep 1 to 6"),
             ("drop:6@top", SIX, "drop 1 to 5"),
             ("drop:4@odd_alternate", SIX, "at most 3 layers"),
-            ("encoder=keep:1", {"decoder": 6}, "this model has no encoder, only decoder"),
+            ("encoder=keep:1-1", {"decoder": 6}, "this model has no encoder, only decoder"),
             ("encoder=drop:6.ffn", SIX, "the encoder has layers 0-5, not 6"),
             ("encoder=drop:1.encoder_attn", SIX, "layer 1 of the encoder has no encoder_attn, only self_attn and ffn"),
             ("drop:1.encoder_attn", {"decoder": 6}, "layer 1 of the decoder has no encoder_attn"),
@@ -284,7 +292,7 @@ class TestProperties:
 
     @given(st.sets(st.integers(0, 11), min_size=1, max_size=11), st.sampled_from(["", ".self_attn", ".ffn"]))
     def test_keep_and_drop_are_complements(self, layers, name):
-        text = ",".join(f"{layer}{name}" for layer in layers)
+        text = ",".join(f"{layer}-{layer}{name}" for layer in layers)
         keep, drop = (resolve(f"{verb}:{text}", {"decoder": 12}).stacks["decoder"] for verb in ("keep", "drop"))
         for full, kept_part, other in zip(keep.full, keep.keep, drop.keep):
             assert set(kept_part) ^ set(other) == set(full)

@@ -16,8 +16,8 @@ from tests.models.test_layerdrop_models import SAMPLE, build, settings
 PLANS = [
     "keep:2@every_other",
     "encoder=keep:0,1,3",
-    "decoder=keep:1",
-    "encoder=keep:3/decoder=keep:0,3",
+    "decoder=keep:1-1",
+    "encoder=keep:3-3/decoder=keep:0,3",
     "drop:1@middle",
 ]
 SUB_LAYER_PLANS = [

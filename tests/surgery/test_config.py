@@ -47,7 +47,7 @@ def test_what_layers_are_told_goes_with_them(given, expected):
 
 def test_interpolations_still_resolve():
     cfg = dict_config(decoder_layers=4)
-    assert prune_config(cfg, parse("keep:1").resolve(model_structure(cfg))).seed == 5
+    assert prune_config(cfg, parse("keep:1-1").resolve(model_structure(cfg))).seed == 5
 
 
 def test_only_stacks_that_there_are():

@@ -43,7 +43,7 @@ class TestSlice:
 
     def test_one_sided_plan_leaves_the_other_side_whole(self):
         """fairseq's own pruning drops the whole other side (issue 1257)."""
-        sliced = slice_state_dict(TRANSFORMER, plan("decoder=keep:1"))
+        sliced = slice_state_dict(TRANSFORMER, plan("decoder=keep:1-1"))
         assert {stack: len(layers) for stack, layers in state_structure(sliced).items()} == {"encoder": 4, "decoder": 1}
 
     def test_input_stays_as_it_is(self):
@@ -69,7 +69,7 @@ class TestSlice:
 
     def test_other_lists_called_layers_are_left_alone(self):
         highway = "decoder.embed_tokens.highway.layers.1.weight"
-        assert highway in slice_state_dict(state(highway, *layers("decoder", 4)), plan("keep:0", decoder=4))
+        assert highway in slice_state_dict(state(highway, *layers("decoder", 4)), plan("keep:0-0", decoder=4))
 
     def test_layer_ten_is_not_layer_one(self):
         sliced = slice_state_dict(state(*layers("decoder", 12)), plan("keep:1,10", decoder=12))
@@ -78,7 +78,7 @@ class TestSlice:
     @pytest.mark.parametrize("depth", [3, 5])
     def test_plan_for_another_depth_is_refused(self, depth):
         with pytest.raises(DepthError, match=f"for {depth} decoder layers, but the checkpoint has 4"):
-            slice_state_dict(TRANSFORMER, plan("keep:0", decoder=depth))
+            slice_state_dict(TRANSFORMER, plan("keep:0-0", decoder=depth))
 
 
 PARTS = {

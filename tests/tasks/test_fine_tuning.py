@@ -250,7 +250,7 @@ class TestMistakes:
         "flags, words",
         [
             (("--prune-layers", "decoder=drop:0-5.encoder_attn"), "no decoder layer keeps its encoder_attn"),
-            (("--pruned-sublayers", "decoder=drop:1"), "pruned_sublayers drops only sub-layers"),
+            (("--pruned-sublayers", "decoder=drop:1-1"), "pruned_sublayers drops only sub-layers"),
             (("--prune-layers", HALF, "--finetune-from-model", "none.pt"), "no such checkpoint: none.pt"),
             (("--pruned-sublayers", "decoder=drop:1.fnn"), "unknown sub-layer 'fnn'"),
         ],

@@ -68,7 +68,7 @@ class TestEvalLm:
         "spec, words",
         [
             ("drop:6@top", "the decoder has 6 layers, so drop 1 to 5"),
-            ("encoder=keep:1", "this model has no encoder"),
+            ("encoder=keep:1-1", "this model has no encoder"),
             ("keep:1,1", "layer 1 more than once"),
         ],
     )

@@ -101,7 +101,7 @@ class TestStockCheckpoint:
     def test_from_pretrained_refuses_by_exception(self, translation_data, stock_checkpoint):
         with pytest.raises(PlanError, match="has layers 0-5, not 6") as caught:
             TransformerModel.from_pretrained(
-                str(stock_checkpoint.parent), stock_checkpoint.name, str(translation_data), prune_layers="keep:6"
+                str(stock_checkpoint.parent), stock_checkpoint.name, str(translation_data), prune_layers="keep:6-6"
             )
         assert isinstance(caught.value, ValueError)
 
@@ -176,7 +176,7 @@ class TestOurCheckpoint:
 
     def test_stock_layers_to_keep_excludes_prune_layers(self, translation_data, checkpoint):
         done = generate(
-            translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "keep:0", "--model-overrides",
+            translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "keep:0-0", "--model-overrides",
             "{'decoder_layers_to_keep':'0,2'}", check=False,
         )  # fmt: skip
         ends_in_one_line(done, "--decoder-layers-to-keep and --prune-layers exclude each other")

@@ -17,7 +17,7 @@ from tests.commands import (
 )
 
 TEXT = ("decoder=keep:3@every", "unknown rule 'every'")  # told while the command line is read
-DEPTH = ("decoder=keep:6", "the decoder has layers 0-5, not 6")  # told when the model's depth is known
+DEPTH = ("decoder=keep:0,6", "the decoder has layers 0-5, not 6")  # told when the model's depth is known
 BOTH = pytest.mark.parametrize("spec, words", [TEXT, DEPTH])
 
 
