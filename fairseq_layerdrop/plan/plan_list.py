@@ -28,8 +28,8 @@ def parse_plans(text: str) -> list[tuple[PruneSpec | PlanFile, float]]:
     Where one has a count, it may have several, and stands for all the plans that they give. ``*WEIGHT`` after it says
     how often each of these is drawn, by default 1.
 
-    >>> [(str(spec), weight) for spec, weight in parse_plans("decoder=keep:2-3@every_other decoder=drop:5*0.5")]
-    [('decoder=keep:2@every_other', 1.0), ('decoder=keep:3@every_other', 1.0), ('decoder=drop:5', 0.5)]
+    >>> [(str(spec), weight) for spec, weight in parse_plans("decoder=keep:2-3@every_other decoder=drop:5-5*0.5")]
+    [('decoder=keep:2@every_other', 1.0), ('decoder=keep:3@every_other', 1.0), ('decoder=drop:5-5', 0.5)]
 
     Returns:
         the plans, each with its weight.

@@ -18,7 +18,7 @@ def plans(text):
         ("keep:2,4@every_other", [("keep:2@every_other", 1.0), ("keep:4@every_other", 1.0)]),
         ("decoder=drop:1-3@top*0.5", [(f"decoder=drop:{i}@top", 0.5) for i in (1, 2, 3)]),
         ("decoder=keep:0,2-4", [("decoder=keep:0,2-4", 1.0)]),
-        (" drop:5*2\n decoder=drop:0.ffn ", [("drop:5", 2.0), ("decoder=drop:0.ffn", 1.0)]),
+        (" drop:5-5*2\n decoder=drop:0.ffn ", [("drop:5-5", 2.0), ("decoder=drop:0.ffn", 1.0)]),
         (
             "encoder=keep:3,6@every_other/decoder=keep:2-3@top",
             [(f"encoder=keep:{e}@every_other/decoder=keep:{d}@top", 1.0) for e in (3, 6) for d in (2, 3)],

@@ -29,7 +29,7 @@ PRUNED = parse(HEADS).resolve(FULL, FOUR).pruned
     "name, structure, text, words",
     [
         (
-            "layers", FULL, "encoder=keep:2@every_other/decoder=drop:1",
+            "layers", FULL, "encoder=keep:2@every_other/decoder=drop:1-1",
             "encoder 2 of 4 layers (0,2), decoder 2 of 3 layers (0,2)",
         ),
         (
@@ -38,7 +38,7 @@ PRUNED = parse(HEADS).resolve(FULL, FOUR).pruned
             "without 1.self_attn,2.self_attn.head0,2.encoder_attn.head0,2.encoder_attn.head1,2.encoder_attn.head2)",
         ),
         (
-            "pruned_again", PRUNED, "encoder=drop:0,3.self_attn.head0/decoder=keep:1",
+            "pruned_again", PRUNED, "encoder=drop:0,3.self_attn.head0/decoder=keep:1-1",
             "encoder 3 of 4 layers (1-3 without 3.self_attn.head0), decoder 1 of 2 layers (1)",
         ),
     ],
