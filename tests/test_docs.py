@@ -19,9 +19,10 @@ from fairseq.dataclass.initialize import hydra_init
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
+from fairseq_layerdrop import LayerDropTransformerModel  # noqa: F401  (registers all)
 from fairseq_layerdrop.cli.main import VERBS
 from fairseq_layerdrop.plan import Details, parse, transformer_structure
-from fairseq_layerdrop.selection import METHODS
+from fairseq_layerdrop.version import __version__
 from tests.commands import LAYERDROP_TRANSLATION, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, layerdrop, server
 
 sys.path.insert(0, str(ROOT / "scripts/docs"))
@@ -48,6 +49,11 @@ def spans(text: str) -> list[str]:
 def table_below(text: str, heading: str) -> list[str]:
     """The code with which each row of the first table below a heading begins."""
     return re.findall(r"^\| `(.+?)` *\|", text.split(heading, 1)[1].split("\n#", 1)[0], re.MULTILINE)
+
+
+def test_one_version():
+    cited = re.search(r"^version: (.*)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert cited == __version__ and f"\n## {__version__}\n" in TEXT["CHANGELOG.md"]
 
 
 def test_readme_is_short():
@@ -89,7 +95,8 @@ class TestNames:
 
     def test_every_verb_and_method_has_its_row(self):
         assert sorted(row.split()[0] for row in table_below(README, "## Commands")[1:]) == sorted(VERBS)
-        assert sorted(table_below(TEXT["docs/guide/choosing.md"], "## Methods")) == sorted(["--method", *METHODS])
+        methods = commands.parser_of("select")._option_string_actions["--method"].choices
+        assert sorted(table_below(TEXT["docs/guide/choosing.md"], "## Methods")) == sorted(["--method", *methods])
 
     def test_every_extra_has_its_row(self):
         toml = (ROOT / "pyproject.toml").read_text()

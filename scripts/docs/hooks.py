@@ -16,9 +16,12 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fairseq_layerdrop"
 COMMANDS = ROOT / "scripts/docs/commands.py"
+PICTURES = [str(path.relative_to(ROOT)) for name in ("configs", "scripts") for path in (ROOT / name).rglob("*.png")]
+# What is outside docs/, and what it is called in the site.
 OUTSIDE = {
-    **{path.name: f"{path.stem.lower()}.md" for path in (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")},
-    **{str(path.relative_to(ROOT)): f"measured/{path.relative_to(ROOT)}" for path in ROOT.glob("[cs]*/**/*.png")},
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    **{path: f"measured/{path}" for path in PICTURES},
 }
 LINK = re.compile(r"(\]\()(?:\.\./)*(" + "|".join(map(re.escape, OUTSIDE)) + r")(?=[)#])")
 
