@@ -56,9 +56,10 @@ def on_page_content(html, page, config, files):
 
 def on_page_markdown(markdown, page, config, files):
     """Fit a page to the site."""
-    markdown = re.sub(r"<!--= .*? -->|<!-- \[\[\[(cog.*?\]\]\]|end\]\]\]) -->", "", markdown, flags=re.DOTALL)
     if page.file.src_uri in OUTSIDE.values():
         markdown = re.sub(r"(\]\()docs/", r"\1", markdown)
+    else:
+        markdown = re.sub(r"<!--= .*? -->|<!-- \[\[\[(cog.*?\]\]\]|end\]\]\]) -->", "", markdown, flags=re.DOTALL)
     up = "../" * page.file.src_uri.count("/")
     markdown = LINK.sub(lambda match: f"{match[1]}{up}{OUTSIDE[match[2]]}", markdown)
     if "<!-- commands -->" in markdown:  # in a process of its own: what the commands import sets up logging
