@@ -27,7 +27,7 @@ else
 fi
 
 setup_stamp=$VIRTUAL_ENV/fairseq_layerdrop.setup
-setup_state="$(pwd) $(cat setup.py constraints.txt scripts/setup.sh | cksum)"
+setup_state="$(pwd) $(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)"
 if [ "$(cat "$setup_stamp" 2> /dev/null)" = "$setup_state" ]; then
     echo "setup: already done"
 elif [ "${WORLD_SIZE:-1}" -gt 1 ] || [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then

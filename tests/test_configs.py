@@ -103,8 +103,6 @@ def model_settings(cfg):
 
 def test_all_are_known():
     assert {name_of(config) for config in CONFIGS} == set(MODELS)
-    table = re.findall(r"^\| `(\S+)` \|", (ROOT / "configs/README.md").read_text().split("## ")[0], re.MULTILINE)
-    assert sorted(table) == sorted(MODELS)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
@@ -141,9 +139,9 @@ def test_header_tells_what_it_is(config):
     assert max(map(len, header)) <= 130
     launches = re.findall(r"fairseq-layerdrop flags (configs/\S+)\)", text)
     assert launches == [f"configs/{name_of(config)}.yaml"] or any("bash scripts/" in line for line in header)
-    assert any("Batch:" in line for line in header)
+    assert any("Batch:" in line for line in header) and any("Hardware:" in line for line in header)
     if is_full(config):
-        assert any("Reproduces:" in line for line in header) and any("Hardware:" in line for line in header)
+        assert any("Reproduces:" in line for line in header)
 
 
 @pytest.mark.parametrize("folder", sorted({config.parent for config in CONFIGS}), ids=lambda path: path.name)
@@ -261,8 +259,6 @@ def test_estimates_are_of_these_configurations():
         assert row["tokens"] == told.dataset.max_tokens and row["updates"] == told.optimization.max_update
         assert row["accumulations"] == told.optimization.get("update_freq", [1])[0]
         assert row["devices"] == OmegaConf.select(told, "distributed_training.distributed_world_size", default=1)
-    table = (ROOT / "configs/estimates.md").read_text()
-    assert table in (ROOT / "configs/README.md").read_text() and table.startswith("Estimated, ")
 
 
 def test_estimate_by_counting():
@@ -338,10 +334,10 @@ class TestDevices:
         assert told["task"]["eval_rouge"] is True and told["common"]["seed"] == 3
         assert fit_to_devices(told, 4)["optimization"]["update_freq"] == [32]
 
-    def test_readmes_command(self):
-        """Settings may stand behind options."""
-        [line] = re.findall(r"\$\(fairseq-layerdrop (flags configs/multi30k/.*)\)", (ROOT / "README.md").read_text())
-        printed = layerdrop(*line.split()).stdout
+    def test_settings_may_stand_behind_options(self):
+        printed = layerdrop(
+            "flags", ROOT / "configs/multi30k/layerdrop.yaml", "--cpus", "1", "model.dropout=0.2"
+        ).stdout
         assert "--dropout 0.2" in printed and "--cpu" in printed
 
     def test_command(self):
@@ -393,14 +389,14 @@ def test_header_tells_the_batch(config):
 
 
 @pytest.mark.parametrize("paper", sorted((ROOT / "configs").glob("*/paper.json")), ids=lambda path: path.parent.name)
-def test_headers_and_readme_tell_the_papers_values(paper):
+def test_headers_tell_the_papers_values(paper):
+    """docs/recipes.md takes them from there."""
     told = json.loads(paper.read_text())
     for name, values in told["values"].items():
         text = (paper.parent / f"{name}.yaml").read_text()
-        row = re.search(rf"\| `{paper.parent.name}/{name}` \|(.*)", (ROOT / "configs/README.md").read_text())[1]
         for value in [values] if isinstance(values, str) else map(str, values.values()):
-            assert value in text and value in row
-        assert told["table"] in text and told["table"] in row
+            assert value in text
+        assert told["table"] in text
 
 
 def test_switches_that_turn_a_default_off(tmp_path):

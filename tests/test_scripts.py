@@ -1,4 +1,4 @@
-"""The scripts that the README names, small."""
+"""The scripts of the documentation, small."""
 
 import importlib.util
 import json
