@@ -13,7 +13,7 @@ _RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)
 
 
 def _counts(text: str, spec: str) -> list[str]:
-    counts = []
+    counts: list[str] = []
     for item in text.split(","):
         match = _RANGE.fullmatch(item)
         if not match or int(match[1]) > int(match[2] or match[1]):
@@ -37,7 +37,7 @@ def parse_plans(text: str) -> list[tuple[PruneSpec | PlanFile, float]]:
     Raises:
         PlanError: a part isn't in the grammar, a weight isn't a number above 0, or there is no plan.
     """
-    plans = []
+    plans: list[tuple[PruneSpec | PlanFile, float]] = []
     for word in text.split():
         spec, weight = word.rsplit("*", 1) if "*" in word else (word, "1")
         try:
