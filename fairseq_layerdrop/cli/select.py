@@ -181,7 +181,7 @@ def run(args) -> None:
         log = ScoreLog(Path(args.log or f"{output}.scores"), described, processes)
         runner, measure, total = engine, None, 1
         if name in GENERATED:
-            runner = Generation(engine, loaded.task, settings, text_metric, GENERATED[name][1])
+            runner = Generation(engine, loaded.task, settings, name, text_metric)
         elif name == "loss":
             measure, total = loss(loaded.model, loaded.criterion), count
         else:

@@ -86,8 +86,8 @@ class Generation:
         engine: has the model and the data.
         task: fairseq's task, for its generator and dictionaries.
         generation: those of fairseq's settings of the generator that are in :data:`SETTINGS`.
-        metric: that of one of :data:`METRICS`, which also says how subwords are joined.
-        score: which of its scores.
+        name: of :data:`METRICS`.
+        metric: that one's, which also says how subwords are joined.
 
     Raises:
         UserError: the model doesn't translate, or a setting is wrong.
@@ -95,12 +95,12 @@ class Generation:
 
     parts = 1
 
-    def __init__(self, engine: Engine, task, generation: dict, metric: Metric, score: str):
+    def __init__(self, engine: Engine, task, generation: dict, name: str, metric: Metric):
         if tuple(engine.structure) != STACKS:
-            raise UserError(f"{score} is for models that translate; of this one, take loss")
+            raise UserError(f"--metric {name} is for models that translate; of this one, take loss")
         self.engine = engine
         self.translator = Translator(task, engine.stacks.model, generation, metric.remove_bpe)
-        self.metric, self.name = metric, score
+        self.metric, self.score_name = metric, METRICS[name][1]
 
     def units(self, sublayers: bool) -> tuple[Unit, ...]:
         return self.engine.units(sublayers)
@@ -112,4 +112,4 @@ class Generation:
         kept = set(plan)
         dropped = [unit for unit in self.units(sublayers) if unit not in kept]
         with self.engine.stacks.pruned(plan_without(self.engine.structure, dropped)):
-            return -self.translator.scores(self.engine.samples, self.metric).values[self.name]
+            return -self.translator.scores(self.engine.samples, self.metric).values[self.score_name]
