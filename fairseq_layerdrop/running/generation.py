@@ -9,6 +9,7 @@ from ..base.errors import UserError
 from ..evaluation import Metric, Scores, check_joinable
 from ..plan import STACKS, Unit, plan_without
 from .engine import Engine
+from .settings import GENERATED
 
 
 class Translator:
@@ -77,8 +78,8 @@ class Generation:
         engine: has the model and the data.
         task: fairseq's task, for its generator and dictionaries.
         generation: those of fairseq's settings of the generator that are in :data:`~.settings.SETTINGS`.
-        metric: by what to score, which also says how subwords are joined.
-        score: which of its scores.
+        name: one of :data:`~.settings.GENERATED`.
+        metric: that one's, which also says how subwords are joined.
 
     Raises:
         UserError: the model doesn't translate, or a setting is wrong.
@@ -86,12 +87,12 @@ class Generation:
 
     parts = 1
 
-    def __init__(self, engine: Engine, task, generation: dict, metric: Metric, score: str):
+    def __init__(self, engine: Engine, task, generation: dict, name: str, metric: Metric):
         if tuple(engine.structure) != STACKS:
-            raise UserError(f"{score} is for models that translate; of this one, take loss")
+            raise UserError(f"--metric {name} is for models that translate; of this one, take loss")
         self.engine = engine
         self.translator = Translator(task, engine.stacks.model, generation, metric.remove_bpe)
-        self.metric, self.name = metric, score
+        self.metric, self.score_name = metric, GENERATED[name][1]
 
     def units(self, sublayers: bool) -> tuple[Unit, ...]:
         return self.engine.units(sublayers)
@@ -103,4 +104,4 @@ class Generation:
         kept = set(plan)
         dropped = [unit for unit in self.units(sublayers) if unit not in kept]
         with self.engine.stacks.pruned(plan_without(self.engine.structure, dropped)):
-            return -self.translator.scores(self.engine.samples, self.metric).values[self.name]
+            return -self.translator.scores(self.engine.samples, self.metric).values[self.score_name]

@@ -15,3 +15,6 @@ GENERATION: dict[str, tuple[type, float, str]] = {
 }
 SETTINGS = tuple(GENERATION)
 DEFAULTS = {name: default for name, (_, default, _) in GENERATION.items()}
+
+# The metrics of generated text that plans are scored by: each a metric of texts, and which of its scores.
+GENERATED = {"bleu": ("sacrebleu", "BLEU"), "rouge": ("rouge", "rougeLsum")}

@@ -13,10 +13,10 @@ from ..running.generation import Generation
 from ..running.loading import Data, Loaded, data_fingerprint, load_data
 from ..running.measures import Distance, loss, tokens
 from ..running.scorer import Processes, ScoreLog, Scorer
-from ..running.settings import DEFAULTS
+from ..running.settings import DEFAULTS, GENERATED
 from ..version import __version__
 from .budget import Budget, protected_ends
-from .methods import GENERATED, METHODS, Method
+from .methods import METHODS, Method
 from .problem import Selection, SelectionProblem
 
 
@@ -104,7 +104,7 @@ def _scorer(
     """What scores plans by a metric: the mean over tokens, or over sentences for distances that speak of these."""
     runner, measure, total = engine, None, 1
     if text_metric is not None:
-        runner = Generation(engine, loaded.task, settings, text_metric, GENERATED[name][1])
+        runner = Generation(engine, loaded.task, settings, name, text_metric)
     elif name == "loss":
         measure = loss(loaded.model, loaded.criterion)
         total = sum(tokens(sample, loaded.target_pad) for sample in engine.samples)

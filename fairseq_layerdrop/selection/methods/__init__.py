@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ...running.settings import GENERATED
+
 if TYPE_CHECKING:
     from ..problem import Selection, SelectionProblem
-
-# The metrics for which models generate text: each a metric of texts, and which of its scores.
-GENERATED = {"bleu": ("sacrebleu", "BLEU"), "rouge": ("rouge", "rougeLsum")}
 
 
 @dataclass(frozen=True)
