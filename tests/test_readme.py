@@ -8,7 +8,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
 from fairseq_layerdrop.evaluation.glue_table import read_result, side_by_side
-from fairseq_layerdrop.plan import Details, parse, transformer_structure
+from fairseq_layerdrop.plan import Details, parse_plans, transformer_structure
 from tests.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -26,7 +26,8 @@ def test_specs_are_found():
 def test_spec_is_in_the_grammar(spec):
     if not spec.endswith((":COUNT@RULE", ".json")):  # a ladder is read
         details = Details({"encoder": 8, "decoder": 8}, {"encoder": (1 / 16,) * 16, "decoder": (1 / 16,) * 16})
-        parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}), details)
+        for plan, _ in parse_plans(spec):
+            plan.resolve(transformer_structure({"encoder": 16, "decoder": 16}), details)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_(?:transformer|roberta)\w*", README))))
