@@ -25,6 +25,7 @@ _MODULES = {
     "average": "surgery.average",
     "choose": "reports.choice",
     "describe": "surgery.describe",
+    "export": "exports.export",
     "glue": "analysis.glue",
     "mixture": "analysis.mixture",
     "report": "reports.page",

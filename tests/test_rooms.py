@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "running": {*_PURE, "modules", "surgery", "evaluation", "register"},
     "selection": {*_PURE, "modules", "surgery", "evaluation", "running", "version"},
 }
-MAY_IMPORT["analysis"] = {*MAY_IMPORT, "version"} - {"selection"}
+MAY_IMPORT["recipes"] = {*MAY_IMPORT["selection"], "models", "tasks", "register"}
+MAY_IMPORT["analysis"] = {*MAY_IMPORT, "version"} - {"recipes", "selection"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT, "version", "register", *fairseq_layerdrop.__all__}
 # Modules of the package itself, above all rooms.
 TOP = {

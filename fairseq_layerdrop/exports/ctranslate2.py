@@ -17,7 +17,9 @@ from ..base.errors import UserError
 from ..base.files import write_folder_atomically
 from ..surgery.checkpoint import save_checkpoint
 from ..surgery.config import SUBLAYERS_SETTING
-from ..surgery.export import ExportError
+from ..surgery.export import ExportError, export_checkpoint, pruned_settings
+from .formats import Source
+from .standalone import told_of
 
 _MODELS = ("bart", "transformer", "transformer_lm")
 # The file in a model's folder that tells of its limits.
@@ -88,9 +90,9 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
         raise ExportError("CTranslate2 can't take layers without some of their sub-layers or heads; drop whole layers")
     if kind not in _MODELS:
         raise ExportError(f"--format ctranslate2 takes models of the kinds {', '.join(_MODELS)}, not {kind}")
-    for found, what in reasons:
-        if found:
-            raise ExportError(f"CTranslate2 can't take {what}")
+    found = [what for is_so, what in reasons if is_so]
+    if found:
+        raise ExportError(f"CTranslate2 can't take {'; nor '.join(found)}")
     if quantization is not None and quantization not in types:
         raise ExportError(f"CTranslate2 has no weights of type '{quantization}', only {', '.join(types)}")
     return _with_dictionaries(settings, data)
@@ -172,3 +174,25 @@ def convert_to_ctranslate2(checkpoint: dict, settings: Namespace, path, quantiza
     except (OSError, UserError) as error:
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise UserError(f"cannot write {path}: {reason}") from error
+
+
+class CTranslate2Format:
+    """A folder for CTranslate2, with the limits of the model."""
+
+    options = ("data", "quantization")
+    files = ("model.bin", "config.json", LIMITS)
+    noun = "a CTranslate2 model"
+
+    def write(self, source: Source, path, data: str | None = None, quantization: str | None = None) -> list[str]:
+        settings = pruned_settings(source.checkpoint, source.plan, sharing=False)
+        settings = settings_for_ctranslate2(settings, data, quantization)
+        exported = export_checkpoint(source.checkpoint, source.plan, source.name, source.ema)
+        convert_to_ctranslate2(exported, settings, path, quantization)
+        calls = (
+            f"{call}({', '.join(f'{name}={limit}' for name, limit in limits.items())})"
+            for call, limits in ctranslate2_limits(settings).items()
+        )
+        return [
+            told_of(source, settings.arch),
+            f"its limits, which CTranslate2 wants to be told at each call ({LIMITS}): {', '.join(calls)}",
+        ]

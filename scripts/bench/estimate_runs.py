@@ -35,8 +35,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_layerdrop.base.files import write_atomically
-from fairseq_layerdrop.cli.flags import config_flags, read_config
 from fairseq_layerdrop.modules import DropRates, LayerDropModuleList
+from fairseq_layerdrop.recipes.config import config_flags, read_config
 from fairseq_layerdrop.tasks.lesson import skipping, whole
 from fairseq_layerdrop.tasks.self_teaching import Teaching
 

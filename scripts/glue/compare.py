@@ -27,8 +27,6 @@ from fairseq_layerdrop.analysis.glue import check_libraries, glue
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.cli.data_flags import at_least_one
-from fairseq_layerdrop.cli.devices import fit_to_devices
-from fairseq_layerdrop.cli.flags import config_flags, read_config
 from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.evaluation.glue import METRICS, majority_scores
 from fairseq_layerdrop.evaluation.glue_table import (
@@ -43,6 +41,8 @@ from fairseq_layerdrop.evaluation.glue_table import (
     to_markdown,
 )
 from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
+from fairseq_layerdrop.recipes.config import config_flags, read_config
+from fairseq_layerdrop.recipes.devices import fit_to_devices
 from fairseq_layerdrop.running.loading import Data, be_quiet
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
 from fairseq_layerdrop.surgery.export import flat_settings, structure_of, task_settings

@@ -10,7 +10,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
-from fairseq_layerdrop.cli.checkpoint_flags import checkpoint_config, training_flags
+from fairseq_layerdrop.recipes.checkpoint_flags import checkpoint_config, training_flags
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
 from tests.commands import ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 

@@ -21,7 +21,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.corpora.subwords import train_bpe
-from fairseq_layerdrop.exports.huggingface import transformers_state_dict
+from fairseq_layerdrop.exports.roberta_weights import transformers_state_dict
 from tests.commands import ROOT, ends_in_one_line, layerdrop
 from tests.models.test_layerdrop_models import build, settings
 from tests.models.test_layerdrop_models import tiny_settings as transformer_settings

@@ -37,16 +37,6 @@ _FOLLOWING = {"batch_size_valid": "batch_size", "max_tokens_valid": "max_tokens"
 _OURS = Path(__file__).resolve().parents[1]  # what --user-dir names
 
 
-def is_checkpoint(path) -> bool:
-    """Whether a file begins as torch's do, in either of its formats."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(4)
-    except OSError:
-        return False
-    return start == b"PK\x03\x04" or start[:1] == b"\x80"
-
-
 def _plain(value):
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
