@@ -38,6 +38,7 @@ from .export import (
 from .history import KEY as HISTORY_KEY
 from .history import fingerprint, history_entry, history_in_words, pruning_history
 from .huggingface import huggingface_model, transformers_state_dict, write_huggingface
+from .progress import has_ended, updates_of
 from .state import (
     DepthError,
     has_structure,
@@ -72,6 +73,7 @@ __all__ = [
     "export_checkpoint",
     "fingerprint",
     "flat_settings",
+    "has_ended",
     "has_structure",
     "history_entry",
     "history_in_words",
@@ -97,6 +99,7 @@ __all__ = [
     "task_settings",
     "transformers_state_dict",
     "trust_own_processes",
+    "updates_of",
     "weights_of",
     "write_huggingface",
 ]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, settings_as_dict
-from .history import pruning_history, updates_of
+from .history import pruning_history
+from .progress import updates_of
 from .state import layer_of, learned_importance, shared_keys, state_structure, without_importance
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
