@@ -34,6 +34,4 @@ def test_other_limits(checkpoint, limits, ended):
     """In the first epoch still."""
     done = layerdrop("ended", checkpoint, *limits, check=False)
     assert done.returncode == (0 if ended else 1)
-    assert done.stdout.endswith(f": {'ended' if ended else 'not ended'} after 4 updates\n") and not done.stderr.strip(
-        "1\n"
-    )
+    assert done.stdout.endswith(f": {'ended' if ended else 'not ended'} after 4 updates\n")
