@@ -29,7 +29,7 @@ if [ ! -d "$out/data-bin" ]; then
 fi
 
 train() {
-    [ "$(cat "$out/$1/trained" 2> /dev/null || echo 0)" -ge "$updates" ] && return
+    [ -f "$out/$1/checkpoint_last.pt" ] && fairseq-layerdrop ended "$out/$1/checkpoint_last.pt" --max-update "$updates" && return
     fairseq-train "$out/data-bin" --user-dir fairseq_layerdrop --task layerdrop_translation --arch layerdrop_transformer \
         --encoder-layers 2 --decoder-layers 6 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 \
         --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-normalize-before --decoder-normalize-before \
@@ -38,7 +38,6 @@ train() {
         --clip-norm 1.0 --lr 0.003 --lr-scheduler inverse_sqrt --warmup-updates 300 --max-tokens 3000 --max-update "$updates" \
         --cpu --num-workers 0 --save-dir "$out/$1" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1 \
         --disable-validation --log-format simple --log-interval 50
-    echo "$updates" > "$out/$1/trained"
 }
 
 tell_updates() {

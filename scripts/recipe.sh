@@ -111,11 +111,16 @@ find_processes() {
     fi
 }
 
-# train [NAME] [SECTION.FIELD=VALUE …]: train a run of configs/, or go on with it. Before: default=NAME, smoke=(overrides).
+# ended CHECKPOINT [LIMIT …]: whether its training has come to its end, by these limits or else by its own. fairseq-train itself
+# would make an update more.
+ended() { [ -f "$1" ] && fairseq-layerdrop ended "$@" > /dev/null; }
+
+# train [NAME] [SECTION.FIELD=VALUE …]: train a run of configs/, or go on with it until it has ended. Before: default=NAME,
+# smoke=(overrides).
 #
 # On GPUS GPUs of this machine (default: as many of the visible ones as can share the batch; 0 is a CPU). For several machines,
-# start the script once a GPU by torchrun (--no-python) or by srun; their variables say who is who. The batch stays what the
-# configuration says; UPDATE_FREQ sets how often to accumulate, with fewer tokens at a time.
+# start the script once a GPU by torchrun (--no-python) or by srun; their variables say who is who. OUT is a folder that all of
+# them see. The batch stays what the configuration says; UPDATE_FREQ sets how often to accumulate, with fewer tokens at a time.
 train() {
     local name=${1:-$default} flags devices
     [[ $name != *=* ]] || die "the name of the run comes first; the runs are $runs"
@@ -138,23 +143,36 @@ train() {
     flags=$(fairseq-layerdrop flags "configs/$benchmark/$name.yaml" "${overrides[@]}" "${@:2}" "${devices[@]}" \
         ${UPDATE_FREQ:+--update-freq "$UPDATE_FREQ"})
     eval "flags=($flags)"
+    local last limit limits=()
+    last=$(value_of --save-dir checkpoints "${flags[@]}")/checkpoint_last.pt
+    for limit in --max-update --max-epoch --stop-time-hours; do
+        limits+=("$limit" "$(value_of "$limit" 0 "${flags[@]}")")
+    done
+    if [ "$(value_of --restore-file checkpoint_last.pt "${flags[@]}")" = checkpoint_last.pt ] && ended "$last" "${limits[@]}"; then
+        [ "${RANK:-0}" != 0 ] || say "$name in $out/$name has ended; for more, raise optimization.max_update or max_epoch"
+        return
+    fi
     [ "${RANK:-0}" != 0 ] || say "training $name in $out/$name, $(in_words "${flags[@]}")"
     fairseq-train "${flags[@]}" "${worker[@]}"
 }
 
-# in_words FLAG…: devices and batch of a training.
-in_words() {
-    local device=GPU tokens=- accumulations=1 devices=1
+# value_of FLAG DEFAULT WORD…: what FLAG is among the words.
+value_of() {
+    local flag=$1 value=$2
+    shift 2
     while [ $# -gt 0 ]; do
-        case $1 in
-            --cpu) device=CPU ;;
-            --max-tokens) tokens=$2 ;;
-            --update-freq) accumulations=$2 ;;
-            --distributed-world-size) devices=$2 ;;
-        esac
+        [ "$1" != "$flag" ] || value=$2
         shift
     done
-    echo "$tokens tokens x $accumulations accumulations x $devices $device"
+    echo "$value"
+}
+
+# in_words FLAG…: devices and batch of a training.
+in_words() {
+    local device=GPU
+    [[ " $* " != *" --cpu "* ]] || device=CPU
+    echo "$(value_of --max-tokens - "$@") tokens x $(value_of --update-freq 1 "$@") accumulations x" \
+        "$(value_of --distributed-world-size 1 "$@") $device"
 }
 
 # trained EPOCHS [NAME …]: sets names, the runs to evaluate: those given, or all that have so many epochs' checkpoints (0: any).

@@ -59,9 +59,12 @@ def compare():
 
 
 def test_short_blocks_first(pretrained):
-    """The first part isn't gone on with once it is done, where fairseq would make another update."""
+    """Neither part is gone on with once it has ended, where fairseq would make another update."""
     names = ("small_layerdrop_short", "small_layerdrop")
-    script("roberta/train.sh", names[0], SMOKE=1, OUT=pretrained)
+    done = script("roberta/train.sh", SMOKE=1, OUT=pretrained).stdout
+    assert f"{names[1]} in {pretrained / names[1]} has ended" in done
+    done = script("roberta/train.sh", names[0], SMOKE=1, OUT=pretrained).stdout
+    assert f"{names[0]} in {pretrained / names[0]} has ended" in done
     states = [load_checkpoint(pretrained / name / "checkpoint_last.pt") for name in names]
     assert [state["cfg"]["task"]["tokens_per_sample"] for state in states] == [16, 64]
     assert [state["optimizer_history"][-1]["num_updates"] for state in states] == [5, 20]

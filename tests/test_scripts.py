@@ -63,7 +63,12 @@ class TestMulti30k:
                     "".join(f"sentence {i} of {stem} in {lang}\n" for i in range(count))
                 )
         script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
-        script("multi30k/train.sh", "layerdrop", "optimization.max_epoch=1", OUT=out)
+        for epochs, ended in ((1, False), (2, False), (2, True)):
+            done = script("multi30k/train.sh", "layerdrop", f"optimization.max_epoch={epochs}", OUT=out)
+            told = [
+                word in done.stdout for word in (": training layerdrop in", f": layerdrop in {out}/layerdrop has ended")
+            ]
+            assert told == [not ended, ended]
         done = script(
             "multi30k/evaluate.sh", "layerdrop", OUT=out, SPECS="decoder=keep:6@every_other keep:3@every_other"
         )

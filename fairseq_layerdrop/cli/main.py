@@ -13,6 +13,7 @@ VERBS = {
     "average": "average the weights of checkpoints",
     "choose": "the best plan of a sweep for a budget, with the commands to use it",
     "describe": "show a checkpoint's architecture, layers, parameters, LayerDrop rates and how it was pruned",
+    "ended": "tell whether the training that wrote a checkpoint has ended; exit status 1 where it hasn't",
     "export": "write a pruned model that stands alone, for stock fairseq, CTranslate2 or transformers, or the plan to "
     "prune it",
     "flags": "print the training of a YAML configuration of fairseq-hydra-train, or of a checkpoint, as flags of "

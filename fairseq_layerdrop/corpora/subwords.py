@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from .text import CorpusError
 
-# Lines that SentencePiece learns from at most, picked at random where there are more.
+# Lines that SentencePiece learns from at most, drawn at random where there are more.
 _MOST_LINES = 5_000_000
 _AT_ONCE = 10_000
 
@@ -19,13 +20,27 @@ Pairs = Iterator[tuple[str, str]]
 Encode = Callable[[Iterable[str]], Iterator[str]]
 
 
+def drawn(lines: Iterable[str], count: int, most: int, seed: int = 1) -> Iterator[str]:
+    """*most* of *count* lines at random, or all where these are no more, in their order and one by one.
+
+    This is selection sampling (Knuth, The Art of Computer Programming, volume 2, 3.4.2, algorithm S).
+    """
+    rng = random.Random(seed)
+    for line in lines:
+        if rng.random() * count < most:
+            yield line
+            most -= 1
+        count -= 1
+
+
 def train_bpe(
-    lines: Iterable[str], prefix: Path, vocabulary: int, symbols: Iterable[str] = ()
+    lines: Callable[[], Iterable[str]], prefix: Path, vocabulary: int, symbols: Iterable[str] = ()
 ) -> sentencepiece.SentencePieceProcessor:
-    """Train SentencePiece BPE and write ``PREFIX.model`` and ``PREFIX.vocab``.
+    """Train SentencePiece BPE and write ``PREFIX.model`` and ``PREFIX.vocab``, the same each time.
 
     Args:
-        lines: text, of both languages where they share the pieces.
+        lines: a function that gives the text, of both languages where they share the pieces. It is called twice, since
+            lines are drawn here: SentencePiece's own draw is another one in each process.
         prefix: path of the files to write, without what follows the dot.
         vocabulary: number of pieces.
         symbols: what is never split.
@@ -33,16 +48,15 @@ def train_bpe(
     Raises:
         CorpusError: the text doesn't yield that many pieces.
     """
-    sentencepiece.set_random_generator_seed(1)
+    count = sum(1 for _ in lines())
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
+            sentence_iterator=drawn(lines(), count, _MOST_LINES),
             model_prefix=str(prefix),
             model_type="bpe",
             vocab_size=vocabulary,
             character_coverage=1.0,
             user_defined_symbols=list(symbols),
-            input_sentence_size=_MOST_LINES,
             max_sentence_length=2**20,  # bytes; longer lines would be passed over
             minloglevel=2,
         )
@@ -99,7 +113,8 @@ def write_pairs(
     """Write what fairseq-preprocess and the scoring need into *out*.
 
     That is ``SPLIT.SOURCE`` and ``SPLIT.TARGET`` in pieces of a joint BPE, the BPE model (``spm.model``), and
-    ``reference.TARGET``, the test set's target side as it is. Some thousand pairs are in memory at a time.
+    ``reference.TARGET``, the test set's target side as it is. Some thousand pairs are in memory at a time, beside what
+    SentencePiece keeps.
 
     Args:
         splits: for ``train``, ``valid`` and ``test`` a function that gives their pairs of source and target.
@@ -111,7 +126,7 @@ def write_pairs(
         symbols: what is never split.
     """
     out.mkdir(parents=True, exist_ok=True)
-    text = learn_from() if learn_from else itertools.chain.from_iterable(splits["train"]())
+    text = learn_from or (lambda: itertools.chain.from_iterable(splits["train"]()))
     bpe = train_bpe(text, out / "spm", vocabulary, symbols)
     for split, make in splits.items():
         count, names = 0, [f"{split}.{source}", f"{split}.{target}"] + [f"reference.{target}"] * (split == "test")

@@ -58,7 +58,7 @@ def main() -> None:
             raise CorpusError(f"{paths[split]} has {count:,} words and line ends{right}; it is not whole")
     encode: Encode
     if args.pieces is not None:
-        bpe = train_bpe((line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
+        bpe = train_bpe(lambda: (line for line in lines("train") if line.strip()), args.out / "spm", args.pieces)
         encode = partial(in_pieces, bpe)
     else:
         encode = gpt2_encoder(args.gpt2)[0] if args.gpt2 else iter

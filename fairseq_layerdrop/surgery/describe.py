@@ -8,7 +8,8 @@ import torch
 
 from .checkpoint import load_checkpoint
 from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, not_a_transformer, settings_as_dict
-from .history import pruning_history, updates_of
+from .history import pruning_history
+from .progress import updates_of
 from .state import (
     is_transformer,
     layer_of,

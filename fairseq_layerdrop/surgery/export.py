@@ -22,7 +22,8 @@ from .config import (
     set_plan,
     settings_as_dict,
 )
-from .history import HISTORY_KEY, history_entry, pruning_history, updates_of
+from .history import HISTORY_KEY, history_entry, pruning_history
+from .progress import updates_of
 from .state import is_transformer, learned_importance, slice_state_dict, state_structure, without_importance
 
 # What our versions of fairseq's architectures and tasks begin with.

@@ -7,6 +7,7 @@ import torch
 
 from ..plan import Plan, PlanError, plan_from_dict, plan_to_dict
 from ..version import __version__
+from .progress import updates_of
 
 HISTORY_KEY = "pruning_history"
 
@@ -22,11 +23,6 @@ def fingerprint(state_dict: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return f"sha256:{digest.hexdigest()}"
-
-
-def updates_of(checkpoint: Mapping) -> int | None:
-    """Number of training updates behind a checkpoint; None where it doesn't tell."""
-    return (checkpoint.get("optimizer_history") or [{}])[-1].get("num_updates")
 
 
 def pruning_history(checkpoint: Mapping) -> list[dict]:

@@ -15,15 +15,8 @@ smoke=(
     optimization.max_update=20 lr_scheduler.total_num_update=20 lr_scheduler.warmup_updates=5
 )
 
-# short NAME [SECTION.FIELD=VALUE …]: the first part of a small run, on short blocks. With done in its folder it isn't begun again.
-short() {
-    if [ -f "$out/$1/done" ]; then
-        say "$out/$1 is there"
-        return
-    fi
-    train "$1" ${SMOKE:+task.tokens_per_sample=16 optimization.max_update=5} "${@:2}"
-    touch "$out/$1/done"
-}
+# short NAME [SECTION.FIELD=VALUE …]: the first part of a small run, on short blocks.
+short() { train "$1" ${SMOKE:+task.tokens_per_sample=16 optimization.max_update=5} "${@:2}"; }
 
 name=${1:-small_layerdrop} first=${1:-small_layerdrop}_short
 if [[ $name == small_*_short ]]; then
@@ -31,7 +24,7 @@ if [[ $name == small_*_short ]]; then
 elif [ -f "configs/roberta/$first.yaml" ]; then
     if [ -d "$out/data-bin" ] && [ ! -f "$out/$name/checkpoint_last.pt" ]; then
         [ $# -gt 0 ] || short "$first"
-        [ -f "$out/$first/done" ] || die "$name goes on from $first; first: $(step train.sh "$first")"
+        ended "$out/$first/checkpoint_last.pt" || die "$name goes on from $first; first: $(step train.sh "$first")"
     fi
     train "$name" checkpoint.finetune_from_model="$out/$first/checkpoint_last.pt" "${@:2}"
 else

@@ -47,7 +47,7 @@ def prepare(monkeypatch, *arguments):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     prefix = tmp_path_factory.mktemp("pieces") / "spm"
-    train_bpe(["one two three who me it's fine entailment"] * 3, prefix, 40)
+    train_bpe(lambda: ["one two three who me it's fine entailment"] * 3, prefix, 40)
     return f"{prefix}.model"
 
 

@@ -258,7 +258,7 @@ class TestTokenizers:
     def test_real_text(self, tmp_path):
         """Most lines of WikiText-2 have <unk> in them."""
         lines = [line for line in REAL.read_text(encoding="utf-8").split("\n") if line.strip()]
-        model = train_bpe(lines[:1500], tmp_path / "spm", 800)
+        model = train_bpe(lambda: lines[:1500], tmp_path / "spm", 800)
         pieces = [model.id_to_piece(number) for number in range(3, model.get_piece_size())]
         tokenizer = tokenizer_for(tmp_path, pieces, "--bpe-model", tmp_path / "spm.model")
 

@@ -1,0 +1,37 @@
+"""Joint pieces: the same in each process, whatever part of the text they are learned from."""
+
+from pathlib import Path
+
+from fairseq_layerdrop.corpora.subwords import drawn
+from tests.commands import run, write_sentences
+
+PREPARE = """
+import sys
+from pathlib import Path
+from fairseq_layerdrop.corpora import subwords
+from fairseq_layerdrop.corpora.parallel import read_parallel, write_parallel
+subwords._MOST_LINES = int(sys.argv[3])
+splits = {split: read_parallel(Path(sys.argv[1]), "a", "b") for split in ("train", "valid", "test")}
+write_parallel(splits, "a", "b", 60, Path(sys.argv[2]))
+"""
+
+
+def test_text_beyond_what_is_learned_from(tmp_path):
+    """Two processes learn the same from 100 of 400 lines, and another thing than from all."""
+    for lang, seed in (("a", 1), ("b", 2)):
+        write_sentences(tmp_path / f"text.{lang}", 200, seed)
+    learned = []
+    for name, most in {"first": 100, "second": 100, "all": 1000}.items():
+        run("python", "-c", PREPARE, tmp_path / "text", tmp_path / name, most, PYTHONHASHSEED=str(len(learned)))
+        learned.append((Path(tmp_path / name / "spm.model").read_bytes(), (tmp_path / name / "spm.vocab").read_text()))
+    assert learned[0] == learned[1] and learned[0][1] != learned[2][1]
+
+
+def test_each_line_is_as_likely():
+    lines = [str(number) for number in range(20)]
+    draws = [list(drawn(lines, 20, 5, seed)) for seed in range(2000)]
+    assert all(len(draw) == 5 and draw == sorted(draw, key=int) for draw in draws)
+    counts = [sum(line in draw for draw in draws) for line in lines]
+    assert min(counts) > 420 and max(counts) < 580  # 500 on average, with a standard deviation of 19
+    assert list(drawn(lines, 20, 20)) == list(drawn(lines, 20, 30)) == lines
+    assert list(drawn(lines, 20, 5)) == list(drawn(lines, 20, 5))
