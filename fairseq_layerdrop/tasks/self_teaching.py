@@ -18,7 +18,7 @@ from ..modules import (
     draw_one,
     sub_layers_of,
 )
-from ..plan import StackPlan, UserError, matching, parse_plans
+from ..plan import StackPlan, UserError, heads_of, matching, parse_plans, sub_layer
 from ..surgery import SUBLAYERS_SETTING, details, model_structure, stacks_of
 from .lesson import Draw, Lesson, kept_share
 
@@ -70,11 +70,12 @@ def skips_of(plan: StackPlan, layers: Sequence[torch.nn.Module]) -> list[Skips]:
     for number, layer in enumerate(layers):
         left = plan.keep[number]
         gone = {name for name in sub_layers_of(layer) if matching(name, left) is None}
-        heads: dict[str, tuple[int, ...]] = {}
-        for lost_from, name in plan.dropped_sublayers:
-            sub_layer, head, digits = name.partition(".head")
-            if lost_from == number and head:
-                heads[sub_layer] = (*heads.get(sub_layer, ()), int(digits))
+        heads = {}
+        for entry in plan.full[number]:
+            kept, had = (heads_of(name) for name in (matching(entry, left) or entry, entry))
+            if kept:  # heads keep the numbers that they have in the full model
+                numbers = had[0] if had else range(kept[1])
+                heads[sub_layer(entry)] = tuple(i for i, head in enumerate(numbers) if head not in kept[0])
         skips.append(Skips.of(layer, not left, gone, heads))
     return skips
 
@@ -175,6 +176,11 @@ class Teaching:
             plan = spec.resolve(structure, details(cfg))
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
             self.draws.append((draw, weight))
+        for name in layers:
+            for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
+                if getattr(cfg, setting, None) and any(skips.heads for draw, _ in self.draws for skips in draw[name]):
+                    flag = f"--{setting.replace('_', '-')}"
+                    raise UserError(f"heads in --layerdrop-plans and {flag} exclude each other; leave one out")
         self.draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
         if not (self.plans or rates or self.both_ways):
             logger.warning(
