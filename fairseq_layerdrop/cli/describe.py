@@ -57,6 +57,8 @@ def run(args) -> None:
         rows += _layer_rows(description.sub_layers[stack])
         if stack in description.importance:
             rows.append(("  importance", ", ".join(f"{score:.3f}" for score in description.importance[stack])))
+    if description.teacher is not None:
+        rows.append(("teacher", description.teacher))
     rows.append(("parameters", f"{description.parameters:,}"))
     rows += [(f"  {part}", f"{count:,}") for part, count in description.parameters_by_part.items()]
     if description.updates is not None:

@@ -34,6 +34,7 @@ class Description:
         sub_layers: for each stack, layer by layer, the sub-layers that it has.
         layerdrop: LayerDrop rate of each stack while training; the mean, where layers have rates of their own.
         dropping: what else the training dropped of each stack, how it chose, and which layers share weights; in words.
+        teacher: how the training taught sub-networks, in words; None where it didn't.
         importance: learned importance of each layer, by stack, of those that have any.
         parameters: number of parameters in all, those that several names share counted once.
         parameters_by_part: the same by part: ``embeddings and output``, and each stack's ``layers``.
@@ -48,6 +49,7 @@ class Description:
     sub_layers: dict[str, tuple[tuple[str, ...], ...]]
     layerdrop: dict[str, float]
     dropping: dict[str, list[str]]
+    teacher: str | None
     importance: dict[str, tuple[float, ...]]
     parameters: int
     parameters_by_part: dict[str, int]
@@ -87,6 +89,13 @@ def _dropping(model: Mapping, stack: str) -> list[str]:
         schedules = ((model.get(f"layerdrop_{kind}_schedule"), kind) for kind in ("depth", "time"))
         words += [f"{name} in {kind}" for name, kind in schedules if name not in (None, "uniform", "constant")]
     return words + ([f"layers shared by {given('share_layers')}"] if given("share_layers") else [])
+
+
+def _teacher(task: Mapping) -> str | None:
+    teacher, plans = (task.get(f"layerdrop_{name}") for name in ("teacher", "plans"))
+    if teacher in (None, "none"):
+        return None
+    return f"{teacher}, of the plans {plans}" if plans else f"{teacher}, of what LayerDrop draws"
 
 
 def describe(checkpoint) -> Description:
@@ -133,6 +142,7 @@ def describe(checkpoint) -> Description:
         sub_layers={stack: tuple(tuple(layer.texts) for layer in layers) for stack, layers in structure.items()},
         layerdrop={stack: _layerdrop(model, stack, depth) for stack, depth in depths.items()},
         dropping={stack: _dropping(model, stack) for stack in structure},
+        teacher=_teacher(task),
         importance=learned_importance(checkpoint["model"]),
         parameters=sum(parts.values()),
         parameters_by_part=parts,

@@ -73,9 +73,11 @@ def skips_of(plan: StackPlan, layers: Sequence[torch.nn.Module]) -> list[Skips]:
         left = plan.keep[number]
         gone = {name for name in sub_layers_of(layer) if left.find(name) is None}
         heads: dict[str, tuple[int, ...]] = {}
-        for item in plan.dropped_sublayers:
-            if item.layer == number and item.head is not None:
-                heads[item.name] = (*heads.get(item.name, ()), item.head)
+        for sub_layer in plan.full[number]:
+            kept = left.find(sub_layer.name) or sub_layer
+            if kept.heads:  # heads keep the numbers that they have in the full model
+                numbers = sub_layer.heads_of(kept.total)
+                heads[sub_layer.name] = tuple(i for i, head in enumerate(numbers) if head not in kept.heads)
         skips.append(Skips.of(layer, not left, gone, heads))
     return skips
 
@@ -176,6 +178,11 @@ class Teaching:
             plan = spec.resolve(structure, model_facts(cfg))
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
             self.draws.append((draw, weight))
+        for name in layers:
+            for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
+                if getattr(cfg, setting, None) and any(skips.heads for draw, _ in self.draws for skips in draw[name]):
+                    flag = f"--{setting.replace('_', '-')}"
+                    raise UserError(f"heads in --layerdrop-plans and {flag} exclude each other; leave one out")
         self.draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
         if not (self.plans or rates or self.both_ways):
             logger.warning(

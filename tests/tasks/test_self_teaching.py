@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models import check_training
 from fairseq_layerdrop.modules import LayerDropModuleList, Skips, distillation
-from fairseq_layerdrop.plan import parse
+from fairseq_layerdrop.plan import Ladder, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.surgery.build import build_pruned
 from fairseq_layerdrop.surgery.state import slice_state_dict
 from fairseq_layerdrop.tasks.lesson import skipping, whole
@@ -103,6 +103,22 @@ class TestOnePass:
             assert logged["student_kl"].item() == pytest.approx(kl.item(), rel=1e-4)
         assert logged.get("student_loss", 0) == (pytest.approx(label_loss.item()) if labels else 0)
         assert logged["student_kept"] == pytest.approx(0.5 if plan == PLAN else 1 - (1 + 0.5 + 1 + 1 / 3) / 8)
+
+    def test_of_a_pruned_model(self):
+        """Heads keep the numbers of the full model."""
+        cfg = tiny_settings(
+            decoder_attention_heads=4, pruned_sublayers="encoder=drop:2.ffn/decoder=drop:0.self_attn.head1",
+            ddp_backend="pytorch_ddp",
+        )  # fmt: skip
+        plan = "encoder=drop:2.self_attn,0/decoder=drop:0.self_attn.head3,1"
+        model, teaching = begin(cfg, layerdrop_plans=plan)
+        (draw, _), *_ = teaching.draws
+        assert draw["decoder"][0].heads == {"self_attn": (2,)} and draw["encoder"][2].layer
+        _, logged = micro_batch(model, teaching)
+        plan = "encoder=drop:0,2/decoder=drop:0.self_attn.head3,1"
+        assert logged["student_kl"].item() == pytest.approx(
+            self.by_hand(model, cfg, plan, 1.0, False)[2].item(), rel=1e-4
+        )
 
     def test_r_drop(self):
         cfg = tiny_settings(ddp_backend="pytorch_ddp")
@@ -315,6 +331,21 @@ class TestDraws:
         model, teaching = begin(cfg, layerdrop_plans=self.PLANS)
         assert [draw for (draw,) in self.drawn(teaching, model, range(300))] != draws[0]
 
+    def test_of_files(self, tmp_path):
+        """A plan file, and some rungs of a ladder."""
+        structure = transformer_structure({"encoder": 4, "decoder": 4})
+        removals = tuple(("decoder", layer, None) for layer in (2, 1))
+        write_ladder(Ladder(structure, removals, (0.0, 0.0)), tmp_path / "order.json")
+        write_plan(parse(PLAN).resolve(structure), tmp_path / "plan.json")
+        _, teaching = begin(
+            tiny_settings(), layerdrop_plans=f"decoder=keep:2-3@{tmp_path}/order.json {tmp_path}/plan.json"
+        )
+        kept = [
+            [[i for i, skipped in enumerate(draw[name]) if not skipped] for name in ("encoder", "decoder")]
+            for draw, _ in teaching.draws
+        ]
+        assert kept == [[[0, 2], [1, 3]], [[0, 1, 2, 3], [0, 3]], [[0, 1, 2, 3], [0, 1, 3]]]
+
     def test_sandwich(self):
         model, teaching = begin(tiny_settings(), layerdrop_plans=self.PLANS, layerdrop_sandwich=True)
         draws = list(self.drawn(teaching, model, range(100)))
@@ -428,6 +459,11 @@ class TestMistakes:
             (0.0, {"layerdrop_plans": "keep:5@top"}, "the encoder has 4 layers, so keep 1 to 4 of them"),
             (0.0, {"layerdrop_plans": "decoder=keep:2@learned"}, "no learned importances"),
             (0.0, {"layerdrop_plans": " "}, "there are no plans"),
+            (
+                0.0,
+                {"layerdrop_plans": "decoder=drop:1.self_attn.head0", "quant_noise_pq": 0.1},
+                "heads in --layerdrop-plans and --quant-noise-pq exclude each other",
+            ),
             (0.5, {"layerdrop_sandwich": True}, "--layerdrop-sandwich needs several --layerdrop-plans"),
             (0.5, {"teacher": "r_drop", "layerdrop_teacher_labels": 0.5}, "--layerdrop-teacher-labels is for .* self"),
             (
@@ -449,7 +485,7 @@ class TestMistakes:
     )
     def test_flags(self, rate, given, words):
         with pytest.raises(UserError, match=words):
-            begin(tiny_settings(rate, ddp_backend="pytorch_ddp"), **given)
+            begin(tiny_settings(rate, quant_noise_pq=given.pop("quant_noise_pq", 0)), **given)
 
     @pytest.mark.parametrize(
         "given, words",

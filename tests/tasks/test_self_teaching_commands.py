@@ -15,6 +15,7 @@ from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     TRANSLATION,
     ends_in_one_line,
+    layerdrop,
     run,
     said,
     train_on_two,
@@ -67,6 +68,12 @@ def test_logs_what_sub_networks_do(taught):
     assert len(kept) == 4 and set(kept) <= of_two and len(set(kept)) > 1
     for key in ("student_kl", "student_loss"):
         assert len(logged(taught[1], key)) == 4 and min(logged(taught[1], key)) > 0
+
+
+def test_describe(taught, checkpoint):
+    [line] = re.findall("^teacher .*$", layerdrop("describe", taught[0]).stdout, re.MULTILINE)
+    assert line.endswith(f" self, of the plans {PLANS[1]}")
+    assert "teacher" not in layerdrop("describe", checkpoint).stdout
 
 
 def test_weight_0_is_the_plain_training(translation_data, tmp_path):
