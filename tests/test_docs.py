@@ -1,8 +1,10 @@
 """What README and the documentation name exists and means something; their commands and examples are run or parsed."""
 
 import argparse
+import ast
 import contextlib
 import functools
+import inspect
 import itertools
 import re
 import runpy
@@ -19,9 +21,10 @@ from fairseq.dataclass.initialize import hydra_init
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
+import fairseq_layerdrop
 from fairseq_layerdrop import LayerDropTransformerModel  # noqa: F401  (registers all)
 from fairseq_layerdrop.cli.main import VERBS
-from fairseq_layerdrop.plan import Details, parse, transformer_structure
+from fairseq_layerdrop.plan import ModelFacts, parse, parse_plans, transformer_structure
 from fairseq_layerdrop.version import __version__
 from tests.commands import LAYERDROP_TRANSLATION, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, layerdrop, server
 
@@ -61,8 +64,14 @@ def test_readme_is_short():
 
 
 class TestNames:
+    PLANS = re.findall(r"--layerdrop-plans '([^']*)'", ALL)
     SPECS = sorted(
-        set(re.findall(r"(?:(?:encoder|decoder)=)?(?:keep|drop):[\w,@.-]*\w(?:/decoder=keep:[\w,@-]+)?", ALL))
+        set(
+            re.findall(
+                r"(?:(?:encoder|decoder)=)?(?:keep|drop):[\w,@.-]*\w(?:/decoder=keep:[\w,@-]+)?",
+                re.sub(r"--layerdrop-plans '.*?'", "", ALL),
+            )
+        )
     )
 
     def test_specs_are_found(self):
@@ -71,8 +80,14 @@ class TestNames:
     @pytest.mark.parametrize("spec", SPECS)
     def test_spec_is_in_the_grammar(self, spec):
         if not spec.endswith((":COUNT@RULE", ".json")):  # a ladder is read
-            details = Details({"encoder": 8, "decoder": 8}, {"encoder": (1 / 16,) * 16, "decoder": (1 / 16,) * 16})
-            parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}), details)
+            facts = ModelFacts({"encoder": 8, "decoder": 8}, {"encoder": (1 / 16,) * 16, "decoder": (1 / 16,) * 16})
+            parse(spec).resolve(transformer_structure({"encoder": 16, "decoder": 16}), facts)
+
+    def test_plans_of_a_teacher_are_in_the_grammar(self, products, monkeypatch):
+        monkeypatch.chdir(products["plan.json"].parent)
+        assert self.PLANS
+        for plans in self.PLANS:
+            assert len(parse_plans(plans)) > 1
 
     @pytest.mark.parametrize("name", sorted(set(re.findall(r"layerdrop_(?:transformer|roberta)\w*", ALL))))
     def test_architecture_is_registered(self, name):
@@ -345,6 +360,30 @@ def is_run(call: list[str], products: dict[str, Path]) -> bool:
     return len(call) == 2 or call[2] in {*products, "small.pt"} or call[2].startswith("configs/")
 
 
+# Functions that take long; their arguments are only compared with what they take.
+SLOW = {"glue", "mixture", "sensitivity", "sweep"}
+
+
+def run_example(tree: ast.Module, page: str) -> None:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    if not SLOW & {call.func.id for call in calls}:
+        exec(compile(tree, page, "exec"), {})
+    for call in calls:
+        if call.func.id in SLOW:
+            named = {keyword.arg: keyword.value for keyword in call.keywords}
+            inspect.signature(getattr(fairseq_layerdrop, call.func.id)).bind(*call.args, **named)
+
+
+def test_arguments_of_slow_examples_are_compared():
+    with pytest.raises(TypeError, match="no_such"):
+        run_example(ast.parse("sweep({}, data, 'out', no_such=1)"), "")
+
+
+def test_every_function_has_its_example():
+    found = {name for block in blocks(TEXT["docs/reference/python.md"], "python") for name in re.findall(r"\w+", block)}
+    assert {name for name in fairseq_layerdrop.__all__ if name[0].islower()} <= found
+
+
 @pages
 def test_commands(page, calls, products, tmp_path, monkeypatch):
     """Every command of a page is parsed by the program's own parser, and run where that is cheap."""
@@ -357,7 +396,7 @@ def test_commands(page, calls, products, tmp_path, monkeypatch):
                 Path(call[call.index("-o") + 1]).unlink(missing_ok=True)
             layerdrop(*call[1:])
     for example in blocks(TEXT[page], "python"):
-        exec(compile(example, page, "exec"), {})
+        run_example(compile(example, page, "exec", ast.PyCF_ONLY_AST), page)
 
 
 def test_all_kinds_of_commands_are_found(calls, products):

@@ -1,1 +1,1 @@
-"""``fairseq-layerdrop VERB``: one module a verb, each with ``HELP``, ``add_arguments(parser)`` and ``run(args)``."""
+"""``fairseq-layerdrop VERB``: one module a verb, each with ``add_arguments(parser)`` and ``run(args)``."""

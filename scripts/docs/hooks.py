@@ -2,6 +2,7 @@
 
 - Pictures of measurements, CONTRIBUTING and CHANGELOG, which are outside docs/, become files of the site.
 - ``<!-- commands -->`` becomes the reference of the command line, from its own parsers.
+- ``<!-- functions -->`` becomes that of the functions under the verbs, likewise.
 - Every room of the package that exports something gets a page, which mkdocstrings fills from the docstrings.
 - The comments that say where a number comes from stay out of the site.
 """
@@ -14,6 +15,9 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+import fairseq_layerdrop  # noqa: E402  (light)
+
 PACKAGE = ROOT / "fairseq_layerdrop"
 COMMANDS = ROOT / "scripts/docs/commands.py"
 PICTURES = [str(path.relative_to(ROOT)) for name in ("configs", "scripts") for path in (ROOT / name).rglob("*.png")]
@@ -23,6 +27,8 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     **{path: f"measured/{path}" for path in PICTURES},
 }
+# As a page of mkdocstrings wants it.
+FUNCTION = "::: fairseq_layerdrop.{}.{}\n    options: {{ show_root_heading: true, heading_level: 3 }}\n"
 LINK = re.compile(r"(\]\()(?:\.\./)*(" + "|".join(map(re.escape, OUTSIDE)) + r")(?=[)#])")
 
 
@@ -65,4 +71,8 @@ def on_page_markdown(markdown, page, config, files):
     if "<!-- commands -->" in markdown:  # in a process of its own: what the commands import sets up logging
         written = subprocess.run([sys.executable, COMMANDS], cwd=ROOT, capture_output=True, text=True, check=True)
         markdown = markdown.replace("<!-- commands -->", written.stdout)
+    if "<!-- functions -->" in markdown:
+        own = {name: module for name, module in fairseq_layerdrop._MODULES.items() if not name.startswith("LayerDrop")}
+        functions = (FUNCTION.format(module, name) for name, module in own.items())
+        markdown = markdown.replace("<!-- functions -->", "\n".join(functions))
     return markdown

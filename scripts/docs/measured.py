@@ -6,16 +6,19 @@ comes from, ``34.3<!--= bleu("layerdrop", 6, 3) -->``, and a table stands in a b
 
 import ast
 import functools
+import inspect
 import json
 import math
 import re
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 NAMES = {"layerdrop": "LayerDrop 0.2", "baseline": "no LayerDrop", "plain": "plain"}
 
 
@@ -390,6 +393,8 @@ def recipes() -> str:
     for config in sorted((ROOT / "configs").glob("*/*.yaml")):
         name, told = f"{config.parent.name}/{config.stem}", _header(config)
         source, _, expected = told.get("Reproduces", "").removesuffix(".").partition(": ")
+        if source.startswith("no published table"):
+            source, expected = "", expected.partition(". ")[0]
         table = re.search(r"Table \d+", source)
         source = table[0] if table else source.partition(";")[0]
         hardware = told.get("Hardware", "").partition(":")[0].removesuffix(".")
@@ -415,12 +420,27 @@ def estimates() -> str:
 # Design.
 
 
-def rooms() -> str:
-    """The package's rooms, each with the first sentence of its docstring."""
+def fixes() -> str:
+    """The changes to fairseq, from the table that applies them."""
+    from fairseq_layerdrop.fairseq_fixes import FIXES  # loads fairseq
+
     lines = []
-    for path in sorted((ROOT / "fairseq_layerdrop").glob("*/__init__.py")):
+    for fix in FIXES:
+        owner = fix.owner.__name__ if inspect.ismodule(fix.owner) else f"{fix.owner.__module__}.{fix.owner.__name__}"
+        issue = f"[{fix.issue.rpartition('/')[2]}]({fix.issue})" if fix.issue else ""
+        lines.append([f"`{fix.name}`", f"`{owner}.{fix.function}`", fix.why, issue])
+    return markdown(["change", "function", "what is wrong without it", "issue"], lines, left=4)
+
+
+def rooms() -> str:
+    """The package's rooms, lowest first, each with the first sentence of its docstring and the rooms it may import."""
+    from tests.test_rooms import MAY_IMPORT
+
+    lines = []
+    for room, below in MAY_IMPORT.items():
+        path = ROOT / f"fairseq_layerdrop/{room}/__init__.py"
         job = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n\n")[0]
-        lines.append(
-            [f"`{path.parent.name}`", " ".join(job.split(". ")[0].removesuffix(".").split()).replace("``", "`")]
-        )
-    return markdown(["room", "what it is for"], lines, left=2)
+        job = " ".join(job.split(". ")[0].removesuffix(".").split()).replace("``", "`")
+        imports = [name for name in MAY_IMPORT if name in below - {room}]
+        lines.append([f"`{room}`", job, ", ".join(f"`{name}`" for name in imports)])
+    return markdown(["room", "what it is for", "may import"], lines, left=3)
