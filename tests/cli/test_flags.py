@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fairseq_layerdrop.recipes.checkpoint_flags import checkpoint_config, training_flags
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from tests.commands import ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 # What belongs to the machine, or to other commands.
 MACHINE = {
@@ -150,6 +150,7 @@ class TestPruned:
         assert cfg["checkpoint"]["restore_file"] == "checkpoint_last.pt"
         assert not cfg["checkpoint"]["reset_optimizer"] and not cfg["checkpoint"]["reset_meters"]
 
+    @NEEDS_FAIRSEQ_MAIN
     def test_of_a_configuration(self):
         cfg = parsed(flags_of("configs/multi30k/layerdrop.yaml", "--prune-layers", "keep:3@top"))
         assert cfg["task"]["prune_layers"] == "keep:3@top"

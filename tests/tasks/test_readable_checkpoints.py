@@ -9,6 +9,7 @@ from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,
+    NEEDS_FAIRSEQ_MAIN,
     ROBERTA,
     TRAIN,
     ends_in_one_line,
@@ -87,6 +88,7 @@ def test_other_loaders(translation_data, foreign):
     assert isinstance(hub.translate("w1 w2 w3"), str)
 
 
+@NEEDS_FAIRSEQ_MAIN
 def test_scores_of_classifiers(sentence_data, tmp_path):
     def train(updates):
         return run(
