@@ -1,7 +1,6 @@
 """Joint pieces: the same in each process, whatever part of the text they are learned from."""
 
 import random
-from pathlib import Path
 
 from fairseq_layerdrop.corpora.subwords import drawn
 from tests.commands import run
@@ -18,16 +17,16 @@ write_parallel(splits, "a", "b", 60, Path(sys.argv[2]))
 
 
 def test_text_beyond_what_is_learned_from(tmp_path):
-    """Two processes learn the same from 100 of 400 lines, and another thing than from all."""
+    """Two processes learn the same from 150 of 400 lines, and another thing than from all."""
     rng = random.Random(1)
     for lang in "ab":
         lines = ("".join(rng.choices("abcdefg ", k=30)) for _ in range(200))
         (tmp_path / f"text.{lang}").write_text("".join(f"{line}\n" for line in lines))
     learned = []
-    for name, most in {"first": 100, "second": 100, "all": 1000}.items():
+    for name, most in {"first": 150, "second": 150, "all": 1000}.items():
         run("python", "-c", PREPARE, tmp_path / "text", tmp_path / name, most, PYTHONHASHSEED=str(len(learned)))
-        learned.append((Path(tmp_path / name / "spm.model").read_bytes(), (tmp_path / name / "spm.vocab").read_text()))
-    assert learned[0] == learned[1] and learned[0][1] != learned[2][1]
+        learned.append((tmp_path / name / "spm.vocab").read_text())
+    assert learned[0] == learned[1] != learned[2]
 
 
 def test_each_line_is_as_likely():
