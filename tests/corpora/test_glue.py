@@ -1,14 +1,18 @@
 """GLUE's files, made here in their layouts, and the real ones where they are."""
 
+import gzip
+import itertools
 import sys
+from collections import Counter
 
 import pytest
 
 from fairseq_layerdrop.corpora import glue
-from fairseq_layerdrop.corpora.subwords import train_bpe
+from fairseq_layerdrop.corpora.subwords import sentencepiece_encoder, train_bpe
 from tests.commands import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "glue"
+WIKITEXT = ROOT.parent / "shared" / "data" / "wikitext-2" / "train.txt.gz"
 # Each task's files as the official archives have them: header, and a line of which the columns' places are known.
 LINES = {
     "CoLA": ("gj04\t1\t\tA \"sentence\" stands here.\n", ("A \"sentence\" stands here.",), "1"),
@@ -113,15 +117,33 @@ def test_dictionary_of_other_pieces(model, tmp_path, monkeypatch):
     dictionary = tmp_path / "dict.txt"
     dictionary.write_text("".join(f"{piece} 1\n" for piece in pieces))
     prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
+    dictionary.write_text("".join(f"{piece} 1\n" for piece in (*pieces, "<", "漢字")))  # which they haven't learned
+    prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
+    dictionary.write_text("".join(f"{chr(number)} 1\n" for number in range(0x4E00, 0x4E80)))
+    with pytest.raises(SystemExit, match="0% is in these pieces"):  # all of another alphabet
+        prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
     dictionary.write_text("other 1\n")
     with pytest.raises(SystemExit, match="0% is in these pieces"):
         prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
-    dictionary.write_text("".join(f"{piece} 1\n" for piece in (*pieces, *map(str, range(len(pieces))))))
+    dictionary.write_text("".join(f"{piece} 1\n" for piece in (*pieces, *(2 * piece for piece in pieces))))
     with pytest.raises(SystemExit, match="50% is in these pieces"):  # a larger model's, say
         prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
     dictionary.write_text("one\n")
     with pytest.raises(SystemExit, match="is no dictionary"):
         prepare(monkeypatch, raw, tmp_path / "out", "--spm", model, "--dict", dictionary)
+
+
+@pytest.mark.skipif(not WIKITEXT.is_file(), reason="WikiText-2 is not here")
+def test_dictionary_of_characters_that_were_not_learned(tmp_path):
+    """SentencePiece doesn't learn from <unk>, and so not the only < and > of these lines."""
+    with gzip.open(WIKITEXT, "rt", encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line in itertools.islice(file, 1500) if line.strip()]
+    train_bpe(lambda: lines, tmp_path / "spm", 800)
+    encode, pieces = sentencepiece_encoder(tmp_path / "spm.model")
+    counts = Counter(piece for line in encode(lines) for piece in line.split(" "))
+    assert not pieces & {"<", ">"} and counts["<"] + counts[">"] > 0.02 * sum(counts.values())
+    (tmp_path / "dict.txt").write_text("".join(f"{piece} {count}\n" for piece, count in counts.items()))
+    glue.check_pieces(encode, pieces, tmp_path / "dict.txt")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="GLUE's files are not here")
