@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train a CNN/DailyMail summariser, or go on with it: bash scripts/cnn_dm/train.sh [NAME] [SECTION.FIELD=VALUE …]
 #
-# NAME is a file of configs/cnn_dm: layerdrop_6_6 (the default), layerdrop_6_8, baseline_6_6. With task.eval_rouge=true ROUGE is
+# NAME is a file of configs/cnn_dm: layerdrop_6_6 (the default), layerdrop_6_8, teacher_6_6, baseline_6_6. With task.eval_rouge=true ROUGE is
 # measured at each validation, and with checkpoint.best_checkpoint_metric=rougeLsum
 # checkpoint.maximize_best_checkpoint_metric=true the best checkpoint is the best by it.
 #

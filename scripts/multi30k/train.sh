@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a Multi30k model, or go on with it: bash scripts/multi30k/train.sh layerdrop|baseline [SECTION.FIELD=VALUE …]
+# Train a Multi30k model, or go on with it: bash scripts/multi30k/train.sh layerdrop|baseline|teacher|… [SECTION.FIELD=VALUE …]
 #
 #   GPUS                         see train in scripts/recipe.sh
 #   OUT=work/multi30k, SMOKE=1   see scripts/recipe.sh

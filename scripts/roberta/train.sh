@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pre-train a RoBERTa, or go on with it: bash scripts/roberta/train.sh [NAME] [SECTION.FIELD=VALUE …]
 #
-# NAME is a file of configs/roberta: the paper's base, large or large_48, or, in an hour on a CPU core together,
+# NAME is a file of configs/roberta: the paper's base, large or large_48, teacher_base, or, in an hour on a CPU core together,
 # small_layerdrop_short and then small_layerdrop, which goes on from it (default: both); small_baseline likewise.
 #
 #   GPUS, UPDATE_FREQ, several machines   see train in scripts/recipe.sh

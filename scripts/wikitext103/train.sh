@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train a Wikitext-103 language model, or go on with it: bash scripts/wikitext103/train.sh [NAME] [SECTION.FIELD=VALUE …]
 #
-# NAME is a file of configs/wikitext103: layerdrop_16 (the default), baseline_16, layerdrop_40.
+# NAME is a file of configs/wikitext103: layerdrop_16 (the default), baseline_16, teacher_16, layerdrop_40.
 #
 #   GPUS, UPDATE_FREQ, several machines   see train in scripts/recipe.sh
 #   OUT=work/wikitext103, SMOKE=1         see scripts/recipe.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a WikiText-2 language model, or go on with it: bash scripts/wikitext2/train.sh layerdrop|baseline [SECTION.FIELD=VALUE …]
+# Train a WikiText-2 model, or go on with it: bash scripts/wikitext2/train.sh layerdrop|baseline|teacher|… [SECTION.FIELD=VALUE …]
 #
 #   GPUS                         see train in scripts/recipe.sh
 #   OUT=work/wikitext2, SMOKE=1   see scripts/recipe.sh

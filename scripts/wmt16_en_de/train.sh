@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train a WMT16 English-German model, or go on with it: bash scripts/wmt16_en_de/train.sh [NAME] [SECTION.FIELD=VALUE …]
 #
-# NAME is a file of configs/wmt16_en_de: layerdrop_6_6 (the default), layerdrop_12_6, baseline_6_6, baseline_12_6.
+# NAME is a file of configs/wmt16_en_de: layerdrop_6_6 (the default), layerdrop_12_6, teacher_6_6, baseline_6_6, baseline_12_6.
 #
 #   GPUS, UPDATE_FREQ, several machines   see train in scripts/recipe.sh
 #   OUT=work/wmt16_en_de, SMOKE=1         see scripts/recipe.sh
