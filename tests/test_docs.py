@@ -403,7 +403,9 @@ def test_all_kinds_of_commands_are_found(calls, products):
     found = [call for of_page in calls.values() for call in of_page]
     assert len(found) > 100
     # What flags printed of a checkpoint.
-    assert any(call[0] == "fairseq-train" and "--finetune-from-model=checkpoint_best.pt" in "=".join(call) for call in found)
+    assert any(
+        call[0] == "fairseq-train" and "--finetune-from-model=checkpoint_best.pt" in "=".join(call) for call in found
+    )
     assert {call[1] for call in found if is_run(call, products)} == CHEAP
     assert {call[0] for call in found} == set(PROGRAMS) - {"fairseq-interactive", "fairseq-validate"}
 
