@@ -182,7 +182,7 @@ def calls_of(script: str, folder: Path) -> list[list[str]]:
     noted.write_text("")
     env = {
         "PATH": str(folder / "stubs"), "CALLS": str(noted), "REAL": str(server().programs / "fairseq-layerdrop"),
-        "REAL_PATH": "/usr/bin:/bin",
+        "REAL_PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     bash = (shutil.which("bash"), "-euo", "pipefail", "-c", f"source() {{ :; }}\n{script}")
     done = subprocess.run(bash, cwd=folder, env=env, capture_output=True, text=True)
@@ -402,6 +402,10 @@ def test_commands(page, calls, products, tmp_path, monkeypatch):
 def test_all_kinds_of_commands_are_found(calls, products):
     found = [call for of_page in calls.values() for call in of_page]
     assert len(found) > 100
+    # What flags printed of a checkpoint.
+    assert any(
+        call[0] == "fairseq-train" and "--finetune-from-model=checkpoint_best.pt" in "=".join(call) for call in found
+    )
     assert {call[1] for call in found if is_run(call, products)} == CHEAP
     assert {call[0] for call in found} == set(PROGRAMS) - {"fairseq-interactive", "fairseq-validate"}
 
