@@ -54,6 +54,8 @@ def settings(arch, **given):
     """Model settings as the command line gives them: *given*, then the architecture's, then the model's defaults."""
     cfg = Namespace(seed=1, tokens_per_sample=32, max_target_positions=None, **given)
     ARCH_CONFIG_REGISTRY[arch](cfg)
+    if hasattr(ARCH_MODEL_REGISTRY[arch], "complete_settings"):
+        ARCH_MODEL_REGISTRY[arch].complete_settings(cfg)
     dataclass = getattr(ARCH_MODEL_REGISTRY[arch], "__dataclass", None)
     if dataclass:
         cfg = Namespace(**{**vars(dataclass()), **vars(cfg)})
