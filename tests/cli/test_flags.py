@@ -122,10 +122,11 @@ class TestPruned:
     """A training that begins with the checkpoint."""
 
     def test_is_trained(self, checkpoint, tmp_path):
-        """By the README's command."""
-        [line] = re.findall(r"\$\(fairseq-layerdrop flags FULL\.pt (.*?)\)", (ROOT / "README.md").read_text())
-        out = tmp_path / "tuned"
-        flags = flags_of(checkpoint, *line.replace("DIR", str(out)).split(), "optimization.max_update=1")
+        """By the documentation's command."""
+        page = (ROOT / "docs/guide/fine-tuning.md").read_text()
+        [line] = re.findall(r"\$\(fairseq-layerdrop flags checkpoint_best\.pt (.*?)\)", page, re.DOTALL)
+        out, words = tmp_path / "tuned", line.replace("\\\n", "").split()
+        flags = flags_of(checkpoint, *words, f"checkpoint.save_dir={out}", "optimization.max_update=1")
         done = run("fairseq-train", *flags)
         assert "decoder 3 of 6 layers (0,2,4)" in said(done)
         [entry] = load_checkpoint(out / "checkpoint_last.pt")["task_state"]["pruning_history"]
@@ -134,7 +135,7 @@ class TestPruned:
 
     def test_of_stock_fairseq(self, stock_checkpoint):
         """It takes our task; and our architecture, where sub-layers are left out."""
-        whole = parsed(flags_of(stock_checkpoint, "--prune-layers", "drop:1", "checkpoint.save_dir=x"))
+        whole = parsed(flags_of(stock_checkpoint, "--prune-layers", "drop:1-1", "checkpoint.save_dir=x"))
         assert whole["task"]["_name"] == "layerdrop_translation" and whole["model"]._name == "transformer_tiny"
         assert whole["checkpoint"]["finetune_from_model"] == str(stock_checkpoint)
         assert whole["common"]["user_dir"] == USER_DIR and whole["model"].decoder_layers == 6
@@ -146,7 +147,7 @@ class TestPruned:
         state = torch.load(checkpoint)
         state["cfg"]["checkpoint"].update(restore_file="other.pt", reset_optimizer=True, reset_meters=True)
         torch.save(state, tmp_path / "restored.pt")
-        cfg = parsed(flags_of(tmp_path / "restored.pt", "--prune-layers", "drop:1", "checkpoint.save_dir=x"))
+        cfg = parsed(flags_of(tmp_path / "restored.pt", "--prune-layers", "drop:1-1", "checkpoint.save_dir=x"))
         assert cfg["checkpoint"]["restore_file"] == "checkpoint_last.pt"
         assert not cfg["checkpoint"]["reset_optimizer"] and not cfg["checkpoint"]["reset_meters"]
 
@@ -160,8 +161,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "arguments, words",
         [
-            (("--prune-layers", "drop:1"), "has the whole model; give the pruned one another folder"),
-            (("--prune-layers", "drop:9"), "layers 0-5, not 9"),
+            (("--prune-layers", "drop:1-1"), "has the whole model; give the pruned one another folder"),
+            (("--prune-layers", "drop:9-9"), "layers 0-5, not 9"),
             (("--prune-layers", "every"), "must start with keep: or drop:"),
             (("optimization.max_updates=3",), "optimization has no setting 'max_updates'"),
             (("optimisation.max_update=3",), "unknown section 'optimisation'; the sections are "),

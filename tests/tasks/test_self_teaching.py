@@ -355,7 +355,7 @@ class TestDraws:
 
     def test_sandwich_shares_the_weight(self):
         """Two students have together the weight of one."""
-        plans = ["decoder=keep:0", "decoder=keep:0,2"]
+        plans = ["decoder=keep:0-0", "decoder=keep:0,2"]
         found = []
         for given in (plans[:1], plans[1:], plans):
             model, teaching = begin(
