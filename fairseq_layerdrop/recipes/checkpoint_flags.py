@@ -85,7 +85,9 @@ def plugin_of(config: Mapping) -> str | None:
 def _parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, Namespace]:
     """fairseq's parser for a training, with the flags of the task and the model in *arguments*, and what it reads."""
     parser = options.get_training_parser()
-    return parser, options.parse_args_and_arch(parser, arguments)
+    args = options.parse_args_and_arch(parser, arguments)
+    complete_architecture(args)  # as models do when they are built
+    return parser, args
 
 
 def _parsed(arguments: list[str]) -> tuple[dict[str, argparse.Action], dict[str, dict]]:

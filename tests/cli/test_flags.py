@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from fairseq_layerdrop.recipes.checkpoint_flags import checkpoint_config, training_flags
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.config import complete_architecture
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 # What belongs to the machine, or to other commands.
@@ -25,6 +26,7 @@ OTHERS = {"common_eval", "eval_lm", "generation", "interactive"}
 def parsed(arguments):
     """The configuration that fairseq-train makes of its arguments."""
     args = options.parse_args_and_arch(options.get_training_parser(), list(map(str, arguments)))
+    complete_architecture(args)  # as models do when they are built
     return OmegaConf.to_container(convert_namespace_to_omegaconf(args), enum_to_str=True)
 
 
