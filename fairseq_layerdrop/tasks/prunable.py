@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 from dataclasses import field
+from typing import ClassVar
 
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import OmegaConf
@@ -101,6 +102,7 @@ class PrunableTask(WholeSubsets):
 
     learns_rates = True  # it tells the loss, which --decoder-layerdrop-learned needs
     teaching: Teaching | None = None
+    metric_settings: ClassVar = {}  # what it logs of sub-networks is of training alone
 
     @classmethod
     def add_args(cls, parser):
