@@ -77,6 +77,7 @@ def logged(run, task, model) -> set[str]:
 
 GENERATE = '{"beam": 1, "max_len_b": 3}'
 ROUGES = {"rouge1", "rouge2", "rougeL"}
+EVAL_ROUGE = ("--eval-rouge", "--eval-rouge-remove-bpe", "none")
 REPORTS = ("--report-acc-and-f1", "--report-mcc", "--report-pearson-and-spearman")
 
 
@@ -92,13 +93,13 @@ REPORTS = ("--report-acc-and-f1", "--report-mcc", "--report-pearson-and-spearman
         ),
         (
             "translation_data",
-            ("layerdrop_summarization", "label_smoothed_cross_entropy_with_rdrop", *TRANSLATION, "--eval-rouge",
+            ("layerdrop_summarization", "label_smoothed_cross_entropy_with_rdrop", *TRANSLATION, *EVAL_ROUGE,
              "--eval-rouge-args", GENERATE),
             {*SEVERAL, *ROUGES, "rougeLsum", "rdrop_kl_loss"},
         ),
         (
             "translation_data",
-            ("layerdrop_question_answering", "adaptive_loss", *TRANSLATION, "--eval-rouge", "--eval-rouge-args",
+            ("layerdrop_question_answering", "adaptive_loss", *TRANSLATION, *EVAL_ROUGE, "--eval-rouge-args",
              GENERATE, *ADAPTIVE),
             {*SEVERAL, *ROUGES},
         ),
