@@ -8,6 +8,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import fairseq_layerdrop.register  # noqa: F401 - tests load checkpoints by torch.load
 from tests.commands import (
     TRANSLATION,
     run,
