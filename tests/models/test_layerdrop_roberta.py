@@ -7,7 +7,6 @@ import torch
 from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta import model as stock_model
 
-from fairseq_layerdrop import LayerDropRobertaModel
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.models.settings import EncoderDropSettings, complete_settings
 from fairseq_layerdrop.modules import LayerDropModuleList
@@ -57,7 +56,6 @@ class TestArchitectures:
         both = Namespace()
         complete_settings(both, EncoderDropSettings)
         ours, stock = settings(f"layerdrop_{name}"), settings(name)
-        LayerDropRobertaModel.complete_settings(ours)
         assert vars(ours) == {**vars(both), **vars(stock)}
         ours, stock = build(ours, f"layerdrop_{name}"), build(stock, name)
         shapes = {key: tensor.shape for key, tensor in ours.state_dict().items()}
