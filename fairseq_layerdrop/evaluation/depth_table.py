@@ -14,6 +14,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..plan import UserError
 from .logs import LogError, read_eval_lm_log, read_generation_log, read_validation_log
 from .metrics import MASKED_LM, PERPLEXITY, TEXT_METRICS, Metric, Scores, add_text_arguments, metric_of
 from .perplexity import Perplexity
@@ -70,7 +71,10 @@ def _score_log(path: Path, metric: Metric, references: list[str] | None, words: 
         if len(log.hypotheses) != len(wanted):
             raise LogError(f"{path} has {len(log.hypotheses)} hypotheses for {len(wanted)} references")
         given = log.tokenised if TEXT_METRICS[metric.name] else log.hypotheses
-        scores = metric.scores(*joined([given, wanted], metric.remove_bpe))
+        try:
+            scores = metric.scores(*joined([given, wanted], metric.remove_bpe))
+        except UserError as error:
+            raise LogError(f"{path}: {error.message}") from None
     if log.kept is None:
         raise LogError(f"{path} is of a run without --prune-layers")
     return log, scores

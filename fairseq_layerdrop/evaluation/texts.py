@@ -17,7 +17,7 @@ REMOVE_BPE = (*_MARKS, "@@ ", "none")
 
 # The share of lines with such marks, and of letters beyond a to z, from which on they are no exceptions. CNN/DailyMail
 # has 0.003% of the latter, one of its articles 0.3%, and German 2%.
-_MARKED = 0.05
+_MARKED = 0.01
 _FOREIGN = 0.01
 
 

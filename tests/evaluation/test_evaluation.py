@@ -142,6 +142,14 @@ class TestDepthTable:
             "| diverges |  |"
         )  # fmt: skip
 
+    def test_subwords(self, tmp_path):
+        pieces = [" ".join(f"▁{word}" for word in line.split()) for line in REFERENCES]
+        (tmp_path / "1.log").write_text(log(pieces, kept="decoder 4 of 4 layers (0-3)"))
+        with pytest.raises(LogError, match=r"1\.log: these are subwords, .* give --remove-bpe sentencepiece"):
+            measure([tmp_path], Metric("sacrebleu"), REFERENCES)
+        rows, _ = measure([tmp_path], Metric("sacrebleu", remove_bpe="sentencepiece"), REFERENCES)
+        assert rows[0].scores["BLEU"] == pytest.approx(100)
+
     def test_too_few_hypotheses(self, tmp_path):
         (tmp_path / "ref").write_text("\n".join(REFERENCES) + "\n")
         (tmp_path / "ours").mkdir()

@@ -13,7 +13,16 @@ from fairseq_layerdrop.evaluation import (
     tokenised_bleu,
 )
 from fairseq_layerdrop.evaluation.depth_table import measure
-from tests.commands import LAYERDROP_TRANSLATION, USER_DIR, ends_in_one_line, layerdrop, run, said, train_lm
+from tests.commands import (
+    LAYERDROP_TRANSLATION,
+    NEEDS_FAIRSEQ_MAIN,
+    USER_DIR,
+    ends_in_one_line,
+    layerdrop,
+    run,
+    said,
+    train_lm,
+)
 
 # 20 sentences: 16 are a multiple of 8.
 VALID = ("--cpu", "--num-workers", "0", "--max-tokens", "400", "--gen-subset", "valid")
@@ -53,7 +62,11 @@ class TestGeneration:
     @pytest.mark.parametrize(
         "flags, words",
         [
-            (STOCK_TASK, r"has 16 of 20 sentences: .* give fairseq-generate --required-batch-size-multiple 1"),
+            pytest.param(
+                STOCK_TASK,
+                r"has 16 of 20 sentences: .* give fairseq-generate --required-batch-size-multiple 1",
+                marks=NEEDS_FAIRSEQ_MAIN,
+            ),
             (
                 (*LAYERDROP_TRANSLATION, "--max-source-positions", "6", "--skip-invalid-size-inputs-valid-test"),
                 "samples were too long and left out; give --truncate-source",

@@ -43,7 +43,7 @@ class TestSubwords:
     def test_one_mark_is_none(self):
         """A bar of a drawing, a hunk of a diff, and once in a while anything."""
         assert subwords_of(["load ▁▂▃▅▇ now"] * 5) is subwords_of(["@@ -1,3 +1,4 @@ def"] * 5) is None
-        assert subwords_of([*WORDS * 10, "a@@ b"]) is subwords_of([*WORDS * 10, "▁ a"]) is None
+        assert subwords_of([*WORDS * 60, "a@@ b"]) is subwords_of([*WORDS * 60, "▁ a"]) is None
         assert subwords_of([]) is None and subwords_of([*WORDS, "a@@"]) == "subword_nmt"
 
     def test_nothing_to_join(self, score):
