@@ -1,6 +1,7 @@
 """What texts are made of: subwords that nobody joined, letters, words."""
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -38,8 +39,9 @@ def check_joined(lines: Sequence[str]) -> None:
     """
     how = subwords_of(lines)
     if how:
+        example = next(filter(_MARKS[how].search, lines))
         raise UserError(
-            f"these are subwords, not words, and would score otherwise: '{next(filter(_MARKS[how].search, lines))}'; "
+            f"these are subwords, not words, and would score otherwise: '{textwrap.shorten(example, 60)}'; "
             f"give --remove-bpe {how}, or none to score them as they are"
         )
 
