@@ -130,6 +130,14 @@ class TestCheckpoint:
         assert torch.equal(*(outputs(*load(tmp_path / f"{name}.pt", translation_data)) for name in ("half", "other")))
 
     @NEEDS_FAIRSEQ_MAIN
+    def test_criterion_of_a_plugin_that_is_not_there(self, translation_data, checkpoint, tmp_path):
+        state = load_checkpoint(checkpoint)
+        state["cfg"]["model"].criterion, state["cfg"]["criterion"] = "mine", Namespace(_name="mine", criterion="mine")
+        torch.save(state, tmp_path / "mine.pt")
+        export(tmp_path / "mine.pt", tmp_path / "half.pt", *HALF)
+        assert load(tmp_path / "half.pt", translation_data)
+
+    @NEEDS_FAIRSEQ_MAIN
     def test_stock_layers_to_keep_of_a_fine_tuned_model(self, translation_data, stock_checkpoint, tmp_path):
         """fairseq saves the full depth and the list with a pruned model's checkpoint (issue 1403)."""
         export(stock_checkpoint, tmp_path / "half.pt", *HALF)
