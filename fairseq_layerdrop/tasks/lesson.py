@@ -109,6 +109,11 @@ class Lesson:
         if self.students:
             self.scored = _scored(self.criterion, model, sample, self.call)
             rows = self.call.output[0].flatten(0, -2)
+            if self.scored is not None and len(self.scored) != len(rows):
+                raise UserError(
+                    "--layerdrop-teacher needs a criterion that gives the model each sentence once; "
+                    f"{type(self.criterion).__name__} doesn't"
+                )
             self.teacher = rows if self.both_ways else rows.detach()
             self.call.output = None  # its graph goes with the backward pass
         return result

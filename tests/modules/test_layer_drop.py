@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairseq_layerdrop.modules import LayerDropModuleList, identity_with_zero_grad
+from fairseq_layerdrop.modules import LayerDropModuleList, Skips, identity_with_zero_grad
 
 
 class Layer(nn.Linear):
@@ -38,6 +38,32 @@ def ran(layers):
     before = [layer.calls for layer in map(layers.__getitem__, range(len(layers)))]
     run(layers, torch.ones(2, 4))
     return [layers[i].calls > calls for i, calls in enumerate(before)]
+
+
+class TestSkipping:
+    def test_what_is_told_and_then_draws_as_before(self):
+        layers, alone = stack(0.5), stack(0.5)
+        skips = [Skips(layer=number % 2 == 1) for number in range(6)]
+        with layers.skipping(skips):
+            assert ran(layers) == ran(layers) == [True, False] * 3
+            with layers.skipping([Skips()] * 6):
+                assert all(ran(layers))
+            assert ran(layers) == [True, False] * 3
+            layers.eval()
+            assert all(ran(layers))
+        layers.train()
+        assert [ran(layers) for _ in range(5)] == [ran(alone) for _ in range(5)]
+
+    def test_ends_with_an_error(self):
+        layers = stack(0.0)
+        with pytest.raises(KeyError), layers.skipping([Skips(layer=True)] * 6):
+            raise KeyError
+        assert all(ran(layers))
+
+    def test_a_draw_ahead_is_the_next_passs(self):
+        layers, alone = stack(0.5), stack(0.5)
+        for _ in range(5):
+            assert [not skipped for skipped in layers.draw()] == ran(alone)
 
 
 class TestExtremes:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from fairseq.criterions.label_smoothed_cross_entropy_with_rdrop import RdropLabelSmoothedCrossEntropyCriterion
 from fairseq.criterions.masked_lm import MaskedLmLoss
 from fairseq.criterions.sentence_prediction import SentencePredictionConfig, SentencePredictionCriterion
 from fairseq.distributed import LegacyDistributedDataParallel, ModuleProxyWrapper
@@ -249,6 +250,13 @@ class TestKinds:
         model, teaching = begin(tiny_settings(0.5))
         with pytest.raises(UserError, match="needs a criterion that calls the model once; function calls it 2 times"):
             micro_batch(model, teaching, twice)
+
+    def test_fairseqs_r_drop(self):
+        """It runs each sentence twice in a pass."""
+        model, teaching = begin(tiny_settings(0.5))
+        criterion = RdropLabelSmoothedCrossEntropyCriterion(TASK, False, 0.1, rdrop_alpha=1.0)
+        with pytest.raises(UserError, match="needs a criterion that gives the model each sentence once; RdropLabel"):
+            micro_batch(model, teaching, criterion)
 
 
 class TestReduces:
