@@ -1,6 +1,7 @@
 """A network teaches its own sub-networks: what each pass learns by real criteria, on one process and two."""
 
 import contextlib
+import copy
 import socket
 from argparse import Namespace
 from types import SimpleNamespace
@@ -256,7 +257,7 @@ class TestKinds:
         model, teaching = begin(tiny_settings(0.5))
         criterion = RdropLabelSmoothedCrossEntropyCriterion(TASK, False, 0.1, rdrop_alpha=1.0)
         with pytest.raises(UserError, match="needs a criterion that gives the model each sentence once; RdropLabel"):
-            micro_batch(model, teaching, criterion)
+            micro_batch(model, teaching, criterion, copy.deepcopy(TRANSLATION))  # which it changes
 
 
 class TestReduces:
