@@ -14,7 +14,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..plan import UserError
+from ..base.errors import UserError
 from .logs import LogError, read_eval_lm_log, read_generation_log, read_validation_log
 from .metrics import MASKED_LM, PERPLEXITY, TEXT_METRICS, Metric, Scores, add_text_arguments, metric_of
 from .perplexity import Perplexity
