@@ -23,7 +23,7 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
-import fairseq_layerdrop  # noqa: F401  (registers the models)
+import fairseq_layerdrop.register  # noqa: F401  (registers the models)
 from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.plan import plan_without, transformer_structure
 from fairseq_layerdrop.running.engine import Engine

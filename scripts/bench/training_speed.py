@@ -37,7 +37,7 @@ from fairseq.optim.adam import Adam
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-import fairseq_layerdrop  # noqa: F401  (registers the architectures)
+import fairseq_layerdrop.register  # noqa: F401  (registers the architectures)
 from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.tasks.self_teaching import Teaching
