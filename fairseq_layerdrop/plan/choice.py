@@ -8,7 +8,6 @@ from .parts import Item, Layer, SubLayer, format_items, format_numbers
 from .plan import ModelFacts, StackPlan, Structure, check_structure
 from .rules import RULES, kept_layers
 
-# Beside the rules of RULES: the layers of highest learned importance stay.
 LEARNED = "learned"
 
 
@@ -73,7 +72,7 @@ class ListedChoice(Choice):
 
 @dataclass(frozen=True)
 class RuleChoice(Choice):
-    """*count* layers of a stack by a key of :data:`~fairseq_layerdrop.plan.rules.RULES` or ``learned``."""
+    """*count* layers of a stack by a rule, a key of :data:`~.rules.RULES`; or by their ``learned`` importance."""
 
     count: int
     rule: str

@@ -139,6 +139,12 @@ class TestHeads:
             self.resolve("decoder=drop:0.self_attn.head1", first)
         gone = self.resolve("decoder=drop:0.self_attn.head0,0.self_attn.head2-3", first)
         assert gone == self.resolve("decoder=drop:0.self_attn", first)
+        assert gone.stacks["decoder"].dropped_sublayers == (Item(0, "self_attn"),)
+
+    def test_a_pruned_attention_tells_of_how_many(self):
+        first = self.resolve("decoder=drop:0.self_attn.head1").pruned
+        text = "decoder=drop:0.self_attn.head3"
+        assert parse(text).resolve(first) == self.resolve(text, first)
 
     def test_what_a_model_lacks_as_text(self):
         whole = transformer_structure(SIX)

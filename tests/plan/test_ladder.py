@@ -89,6 +89,9 @@ def test_a_stack_that_stays_whole(tmp_path):
     [
         (lambda content: content["removals"][0].update(drop="decoder.x"), r"removals\[0\] must be an object"),
         (lambda content: content["removals"][0].update(score="1"), r"removals\[0\] must be an object"),
+        (lambda content: content["removals"][0].update(score=True), r"removals\[0\] must be an object"),
+        (lambda content: content["removals"][1].update(why=""), r"removals\[1\] must be an object"),
+        (lambda content: content["removals"][2].pop("score"), r"removals\[2\] must be an object"),
         (lambda content: content.update(removals={}), r"removals\[0\] must be an object"),
         (lambda content: content["removals"].append(content["removals"][0]), "at most once"),
         (lambda content: content["removals"][0].update(drop="decoder.7"), "at most once"),

@@ -1,6 +1,7 @@
 """Slicing state dicts by the names of their keys."""
 
 import pytest
+import torch
 
 from fairseq_layerdrop.plan import Layer, Plan, parse, transformer_structure
 from fairseq_layerdrop.surgery.state import DepthError, is_transformer, slice_state_dict, state_structure
@@ -115,6 +116,13 @@ class TestSubLayers:
         text = "encoder=drop:0.ffn/decoder=drop:1.encoder_attn"
         pruned = slice_state_dict(model, plan(text, encoder=3, decoder=2))
         assert state_structure(pruned) == plan(text, encoder=3, decoder=2).pruned
+
+    def test_heads_of_a_model_that_has_lost_some(self):
+        """They have the numbers of the full model, and the places that are left."""
+        full = {"encoder": (Layer.of("self_attn.head0,2-3of4", "ffn"),)}
+        model = {"encoder.layers.0.self_attn.q_proj.bias": torch.arange(6), "encoder.layers.0.fc1.bias": torch.ones(1)}
+        sliced = slice_state_dict(model, parse("drop:0.self_attn.head2").resolve(full))
+        assert sliced["encoder.layers.0.self_attn.q_proj.bias"].tolist() == [0, 1, 4, 5]
 
     def test_refusal_names_the_layer_that_differs(self):
         """Not one that has lost heads, of which a state dict doesn't tell."""
