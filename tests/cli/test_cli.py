@@ -32,6 +32,7 @@ class TestDescribe:
             "depths": {"encoder": 6, "decoder": 6},
             "layerdrop": {"encoder": 0.0, "decoder": 0.0},
             "dropping": {"encoder": [], "decoder": []},
+            "teacher": None,
             "importance": {},
             "parameters": embeddings + sum(layers.values()),
             "parameters_by_part": {
