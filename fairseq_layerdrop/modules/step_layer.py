@@ -91,7 +91,7 @@ class StepLayer(ScriptedAsFairseq, TransformerDecoderLayerBase):
         return x + y if before else norm(x + y), attn, None
 
 
-class StepDecoder(ScriptedAsFairseq, TransformerDecoderBase):
+class StepDecoder(ScriptedAsFairseq, TransformerDecoder):
     """fairseq's decoder, whose layers are :class:`StepLayer` and their attentions :class:`StepAttention`."""
 
     scripted_as = TransformerDecoderBase
