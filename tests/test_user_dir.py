@@ -8,7 +8,7 @@ from fairseq.models.transformer import TransformerModel
 from fairseq.utils import import_user_module
 from omegaconf import OmegaConf
 
-from fairseq_layerdrop.cli.sweep import _Model as SweptModel
+from fairseq_layerdrop.analysis.sweep import _Model as SweptModel
 from fairseq_layerdrop.modules import LayerDropModuleList
 from fairseq_layerdrop.plan import transformer_structure
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairseq_layerdrop.surgery import has_ended
+from fairseq_layerdrop.surgery.progress import has_ended
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
 from tests.commands import layerdrop, train_translation
 

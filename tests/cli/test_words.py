@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_layerdrop.analysis.point import Measured, measure_point
+from fairseq_layerdrop.analysis.point import MeasureSettings, measure_point
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import read_plan
 from tests.commands import (
@@ -54,7 +54,7 @@ class TestSweep:
     @pytest.fixture
     def measure(self, data, trained):
         def with_settings(metric, remove_bpe=None, overrides="{}", **words):
-            how = Measured(
+            how = MeasureSettings(
                 str(data), "valid", None, 400, None, metric, GENERATION, remove_bpe, 2, 1, 1, True, overrides, **words
             )
             return measure_point(str(trained), None, how)
