@@ -2,8 +2,8 @@
 
 import pytest
 
-from fairseq_layerdrop.surgery.progress import has_ended
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.progress import has_ended
 from tests.commands import layerdrop, train_translation
 
 
