@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 
 from fairseq_layerdrop.analysis.sweep import _Model as SweptModel
 from fairseq_layerdrop.modules import LayerDropModuleList
-from fairseq_layerdrop.plan import transformer_structure
+from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.export import plan_for, pruned_settings
 from fairseq_layerdrop.surgery.state import stacks_of
-from tests.commands import TRAIN, run, said
+from tests.commands import EVALUATE, TRAIN, USER_DIR, ends_in_one_line, layerdrop, run, said
 from tests.models.test_layerdrop_models import FakeTask
 
 PACKAGE = """
@@ -176,3 +177,36 @@ def test_sweep_knows_what_their_task_does():
     asked = (transformer_structure({"encoder": 3}), None)
     for task, does in (("own_sentence_prediction", "classify"), ("layerdrop_masked_lm", "fill in masks")):
         assert SweptModel("", "", "", task, *asked).does == does
+
+
+class TestExport:
+    """What is theirs alone isn't in stock fairseq, and needn't be: its settings say all of it."""
+
+    @pytest.mark.parametrize("plan", [(), ("--prune-layers", "decoder=keep:2@every_other")])
+    def test_for_stock_fairseq(self, trained, package, translation_data, tmp_path, plan):
+        small = tmp_path / "small.pt"
+        said(layerdrop("export", trained, "-o", small, "--user-dir", package, *plan))
+        cfg = load_checkpoint(small)["args"]
+        assert (cfg["arch"], cfg["task"]) == ("transformer", "translation")
+        done = run("fairseq-generate", translation_data, "--task", "translation", "--path", small, *EVALUATE)
+        assert "Generate test with beam=5" in said(done)
+
+    def test_for_ours(self, trained, package, translation_data, tmp_path):
+        """Without a sub-layer it is of our architecture, and needs our package alone."""
+        small = tmp_path / "small.pt"
+        said(layerdrop("export", trained, "-o", small, "--user-dir", package, "--prune-layers", "decoder=drop:0.ffn"))
+        ours = ("--user-dir", USER_DIR, "--task", "layerdrop_translation")
+        done = run("fairseq-generate", translation_data, *ours, "--path", small, *EVALUATE)
+        assert "Generate test with beam=5" in said(done)
+
+    def test_unknown(self, trained, tmp_path):
+        """Without their package there is no knowing what the architecture is of."""
+        done = run("fairseq-layerdrop", "export", trained, "-o", tmp_path / "small.pt", check=False)
+        ends_in_one_line(done, "unknown architecture 'own_transformer'; name the plugin that has it with --user-dir")
+
+    @pytest.mark.parametrize("plan", [None, "decoder=drop:0.ffn"])
+    def test_their_class_stays(self, trained, plan):
+        checkpoint = load_checkpoint(trained)
+        checkpoint["cfg"]["model"]._name = "own_model_small"
+        settings = pruned_settings(checkpoint, plan_for(checkpoint, plan and parse(plan)))
+        assert settings.arch == "own_model_small"

@@ -22,6 +22,7 @@ def add_arguments(parser) -> None:
         "--ema", action="store_true", help="take the moving average of the weights that --store-ema keeps"
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--user-dir", help="plugin to import first, if the architecture or the task is of one")
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -41,7 +42,9 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     from .. import export
+    from ..running.loading import import_user_dir
 
+    import_user_dir(args.user_dir)
     first, *more = export(
         args.checkpoint, args.output, args.prune_layers, args.format, args.ema, args.force, data=args.data,
         quantization=args.quantization, classification_head_name=args.classification_head_name,

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields
 
-from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
@@ -26,8 +26,10 @@ from .history import HISTORY_KEY, history_entry, pruning_history
 from .progress import updates_of
 from .state import is_transformer, learned_importance, slice_state_dict, state_structure, without_importance
 
-# What our versions of fairseq's architectures and tasks begin with.
-_OURS = "layerdrop_"
+# What our versions of fairseq's architectures and tasks begin with, and the packages that hold both.
+_PREFIX = "layerdrop_"
+_OURS = __name__.partition(".")[0]
+_FAIRSEQ = "fairseq"
 
 
 class ExportError(UserError):
@@ -90,36 +92,71 @@ def structure_of(checkpoint: Mapping) -> Structure:
     return {stack: found[stack] for stack in STACKS if stack in found}
 
 
-def _registered_base(cls: type, registry: Mapping[str, type]) -> str:
-    """Name of the nearest class of stock fairseq that *cls* derives from."""
-    names = {stock: name for name, stock in registry.items() if not name.startswith(_OURS)}
-    return next(names[base] for base in cls.__mro__ if base in names)
+def _package(thing) -> str:
+    """The package in which a class or a function was written."""
+    return thing.__module__.partition(".")[0]
+
+
+def _registered_base(cls: type, registry: Mapping[str, type], package: str = _FAIRSEQ) -> str:
+    """Name of the nearest class of *package* that *cls* derives from; its own where there is none."""
+    names = {base: name for name, base in registry.items() if _package(base) == package}
+    own = next(name for name, base in registry.items() if base is cls)
+    return next((names[base] for base in cls.__mro__ if base in names), own)
+
+
+def _model_class(name: str) -> type:
+    """The class of the models of architecture *name*.
+
+    Raises:
+        ExportError: nothing that was imported has it.
+    """
+    if name not in ARCH_MODEL_REGISTRY:
+        raise ExportError(f"unknown architecture '{name}'; name the plugin that has it with --user-dir")
+    return ARCH_MODEL_REGISTRY[name]
+
+
+def _is_of(package: str, name: str) -> bool:
+    """Whether *package* has the class of architecture *name*, and its sizes aren't a user's."""
+    sizes = ARCH_CONFIG_REGISTRY.get(name)
+    return _package(_model_class(name)) == package and (sizes is None or _package(sizes) in (_FAIRSEQ, _OURS))
 
 
 def _stock_architecture(name: str) -> str:
-    """The architecture of stock fairseq in which a whole model of architecture *name* is the same model."""
-    if not name.startswith(_OURS) or name not in ARCH_MODEL_REGISTRY:
+    """The architecture of stock fairseq in which a whole model of architecture *name* is the same model.
+
+    A model class of a user's own keeps its architecture: what it computes isn't known.
+
+    Raises:
+        ExportError: nothing that was imported has *name*.
+    """
+    cls = _model_class(name)
+    if _is_of(_FAIRSEQ, name) or _package(cls) not in (_FAIRSEQ, _OURS):
         return name
-    model = _registered_base(ARCH_MODEL_REGISTRY[name], MODEL_REGISTRY)
-    same_name = name.removeprefix(_OURS)
-    return same_name if ARCH_MODEL_REGISTRY.get(same_name) is MODEL_REGISTRY[model] else model
+    model, same_name = _registered_base(cls, MODEL_REGISTRY), name.removeprefix(_PREFIX)
+    same = ARCH_MODEL_REGISTRY.get(same_name) is MODEL_REGISTRY[model] and _is_of(_FAIRSEQ, same_name)
+    return same_name if same else model
 
 
 def _our_architecture(name: str) -> str:
-    """Our version of architecture *name*.
+    """Our version of architecture *name*, or *name* where it is of a class derived from ours.
 
     Raises:
-        ExportError: we have none.
+        ExportError: we have none, or nothing that was imported has *name*.
     """
-    if name.startswith(_OURS):
+    cls = _model_class(name)
+    if _is_of(_OURS, name):
         return name
-    if _OURS + name in ARCH_MODEL_REGISTRY:
-        return _OURS + name
-    stock = ARCH_MODEL_REGISTRY.get(name)
-    for ours, cls in MODEL_REGISTRY.items():
-        if ours.startswith(_OURS) and stock in cls.__mro__:
-            return ours
-    families = ", ".join(sorted(model.removeprefix(_OURS) for model in MODEL_REGISTRY if model.startswith(_OURS)))
+    if _package(cls) == _OURS:
+        return _registered_base(cls, MODEL_REGISTRY, _OURS)
+    if any(_package(base) == _OURS for base in cls.__mro__):
+        return name
+    if _PREFIX + name in ARCH_MODEL_REGISTRY:
+        return _PREFIX + name
+    ours = {model: base for model, base in MODEL_REGISTRY.items() if _package(base) == _OURS}
+    for model, base in ours.items():
+        if cls in base.__mro__:
+            return model
+    families = ", ".join(sorted(model.removeprefix(_PREFIX) for model in ours))
     raise ExportError(f"sub-layers can be left out of models of the kinds {families}, and this one is {name}")
 
 
@@ -138,14 +175,16 @@ def flat_settings(checkpoint: Mapping) -> Namespace:
     return flat
 
 
+def task_name(checkpoint: Mapping) -> str:
+    """Name of the task that a checkpoint was trained in."""
+    cfg = checkpoint.get("cfg")
+    return settings_as_dict(cfg["task"])["_name"] if cfg else getattr(checkpoint["args"], "task", "translation")
+
+
 def task_settings(checkpoint: Mapping) -> dict:
     """The settings of a checkpoint's task, for stock fairseq's version of it; old checkpoints tell the name alone."""
     cfg = checkpoint.get("cfg")
-    task = (
-        copy.deepcopy(settings_as_dict(cfg["task"]))
-        if cfg
-        else {"_name": getattr(checkpoint["args"], "task", "translation")}
-    )
+    task = copy.deepcopy(settings_as_dict(cfg["task"])) if cfg else {"_name": task_name(checkpoint)}
     task.pop("prune_layers", None)
     if task["_name"] in TASK_REGISTRY:
         task["_name"] = _registered_base(TASK_REGISTRY[task["_name"]], TASK_REGISTRY)
@@ -212,7 +251,8 @@ def _saved_settings(flat: Namespace, checkpoint: Mapping) -> dict:
         if isinstance(of_part, dict) and part != "model":
             settings = {**of_part, **settings, **({part: of_part["_name"]} if of_part.get("_name") else {})}
     for part, known in REGISTRIES.items():
-        if settings.get(part) not in known["registry"]:  # a user's own criterion, say, which would stop the loading
+        used = known["registry"].get(settings.get(part))
+        if used is None or _package(used) != _FAIRSEQ:  # a user's own criterion, say, which would stop the loading
             settings.pop(part, None)
     return {"args": _with_attributes(settings), "cfg": None}
 

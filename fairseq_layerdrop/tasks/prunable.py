@@ -15,7 +15,7 @@ from ..modules import LayerImportance
 from ..plan import parse
 from ..surgery.build import build_pruned
 from ..surgery.config import complete_architecture, copy_config
-from ..surgery.export import task_settings
+from ..surgery.export import task_name
 from ..surgery.history import HISTORY_KEY
 from ..surgery.misfit import tell_misfits
 from .best_metric import check_best_metric
@@ -224,4 +224,4 @@ def our_task(checkpoint) -> str:
     Raises:
         UserError: there is none for the checkpoint's own task.
     """
-    return prunable_task(task_settings(checkpoint)["_name"])
+    return prunable_task(task_name(checkpoint))
