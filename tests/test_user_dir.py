@@ -86,9 +86,9 @@ class OwnCriterion(CrossEntropyCriterion):
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    """The package, imported here as ``--user-dir`` imports it."""
+    """The package, imported here as ``--user-dir`` imports it; fairseq's registries take a name once in a process."""
     path = tmp_path_factory.mktemp("user") / "own_package"
     path.mkdir()
     (path / "__init__.py").write_text(PACKAGE)

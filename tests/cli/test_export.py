@@ -334,8 +334,8 @@ def test_asked_to_end_while_converting(checkpoint, tmp_path, signal_):
 def peak_of_loading(path, data):
     """Peak resident memory, in bytes, of a process that loads a checkpoint as fairseq's commands do."""
     script = (
-        "import sys, resource; import fairseq_layerdrop.register; from tests.outputs import load;"
-        "load(*sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+        "import sys, torch, fairseq_layerdrop.register; from fairseq_layerdrop.evaluation.cost import peak_memory;"
+        "from tests.outputs import load; load(*sys.argv[1:]); print(peak_memory(torch.device('cpu')))"
     )
     return int(run("python", "-c", script, path, data).stdout.split()[-1])
 

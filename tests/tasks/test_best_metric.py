@@ -26,12 +26,12 @@ ADAPTIVE = ("--adaptive-softmax-cutoff", "10", "--ddp-backend", "legacy_ddp")
 
 
 @register_criterion("own_criterion_of_tests", dataclass=CrossEntropyCriterionConfig)
-class OwnCriterion(CrossEntropyCriterion):
+class CriterionOfTests(CrossEntropyCriterion):
     pass
 
 
 @register_task("own_task_of_tests", dataclass=LayerDropTranslationConfig)
-class OwnTask(LayerDropTranslationTask):
+class TaskOfTests(LayerDropTranslationTask):
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
         metrics.log_scalar("mine", 1)
