@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .models import LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel
 from .plan import parse
-from .surgery.checkpoint import unreadable
+from .surgery.checkpoint_file import unreadable
 from .surgery.config import IMPORTANCE_SETTING
 from .surgery.plain_data import allow_fairseq_types
 from .surgery.state import has_structure, learned_importance, slice_state_dict

@@ -84,5 +84,5 @@ wait $teller 2> /dev/null || true
 teller=
 both generate "translating the test set at decoder depths $depths"
 
-python -m fairseq_layerdrop.evaluation.depth_table --metric sacrebleu --reference "$out/text/reference.de" --out "$out/result" \
+python -m fairseq_layerdrop.reports.depth_table --metric sacrebleu --reference "$out/text/reference.de" --out "$out/result" \
     --title "numbers, dates and prices: English to German" "$out/logs/layerdrop" "$out/logs/plain"

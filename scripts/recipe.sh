@@ -228,5 +228,5 @@ evaluate() {
 paper="configs/$benchmark/paper.json"
 table() {
     [ ! -f "$paper" ] || set -- "$@" --paper "$paper"
-    python -m fairseq_layerdrop.evaluation.depth_table --title "$1${SMOKE:+, SMOKE}" --out "$out/result" "${@:2}" "${logs[@]}"
+    python -m fairseq_layerdrop.reports.depth_table --title "$1${SMOKE:+, SMOKE}" --out "$out/result" "${@:2}" "${logs[@]}"
 }

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.corpora.look_alikes import MAKERS
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, layerdrop
 from tests.test_scripts import environment, script
 

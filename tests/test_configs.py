@@ -21,7 +21,7 @@ from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.corpora.glue import TASKS
 from fairseq_layerdrop.recipes.config import config_flags, read_config
 from fairseq_layerdrop.recipes.devices import fit_to_devices, usable_devices
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.config import complete_architecture
 from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, run
 from tests.models.test_layerdrop_models import build, count

@@ -13,8 +13,8 @@ import time
 import pytest
 from fairseq.data import Dictionary, data_utils
 
-from fairseq_layerdrop.evaluation.glue_table import FULL, RANDOM, Run, add_row, read_rows
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint, save_checkpoint
+from fairseq_layerdrop.reports.glue_table import FULL, RANDOM, Run, add_row, read_rows
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint, save_checkpoint
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, run
 from tests.test_scripts import environment, script
 

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from fairseq_layerdrop.analysis.sweep import _Model as SweptModel
 from fairseq_layerdrop.modules import LayerDropModuleList
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.export import plan_for, pruned_settings
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
+from fairseq_layerdrop.surgery.export import pruned_settings
 from fairseq_layerdrop.surgery.state import stacks_of
 from tests.commands import EVALUATE, TRAIN, USER_DIR, ends_in_one_line, layerdrop, run, said
 from tests.models.test_layerdrop_models import FakeTask
@@ -206,7 +207,7 @@ class TestExport:
 
     @pytest.mark.parametrize("plan", [None, "decoder=drop:0.ffn"])
     def test_their_class_stays(self, trained, plan):
-        checkpoint = load_checkpoint(trained)
-        checkpoint["cfg"]["model"]._name = "own_model_small"
-        settings = pruned_settings(checkpoint, plan_for(checkpoint, plan and parse(plan)))
+        checkpoint = Checkpoint.load(trained)
+        checkpoint.content["cfg"]["model"]._name = "own_model_small"
+        settings = pruned_settings(checkpoint, checkpoint.plan(plan and parse(plan)))
         assert settings.arch == "own_model_small"

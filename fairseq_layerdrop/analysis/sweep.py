@@ -24,10 +24,8 @@ from ..reports.points import Point, Sweep, SweepFile, read_sweep
 from ..reports.sweep_pictures import draw_all
 from ..running.loading import Data, be_quiet, import_user_dir
 from ..running.settings import DEFAULTS
-from ..surgery.checkpoint import load_checkpoint
-from ..surgery.export import facts_of, structure_of
-from ..surgery.history import fingerprint
-from ..tasks import LayerDropSentencePredictionTask, our_task
+from ..surgery.checkpoint import Checkpoint
+from ..tasks import LayerDropSentencePredictionTask, prunable_task
 from ..version import __version__
 from .point import MeasureSettings, measure_point
 
@@ -69,9 +67,9 @@ class _Model:
 
 
 def _model(name: str, path: str) -> _Model:
-    checkpoint = load_checkpoint(path)
-    whole = structure_of(checkpoint)
-    return _Model(name, path, fingerprint(checkpoint["model"]), our_task(checkpoint), whole, facts_of(checkpoint))
+    checkpoint = Checkpoint.load(path)
+    task = prunable_task(checkpoint.task)
+    return _Model(name, path, checkpoint.fingerprint, task, checkpoint.structure, checkpoint.facts)
 
 
 def _keep(depths: Mapping[str, int], kept: Mapping[str, int], rule: str) -> str | None:

@@ -12,12 +12,11 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-    from ..surgery.checkpoint import load_checkpoint
-    from ..surgery.progress import has_ended, updates_of
+    from ..surgery.checkpoint import Checkpoint
 
-    checkpoint = load_checkpoint(args.checkpoint)
+    checkpoint = Checkpoint.load(args.checkpoint)
     given = {name: getattr(args, name) for name in ("max_update", "max_epoch", "stop_time_hours")}
-    ended = has_ended(checkpoint, None if set(given.values()) == {None} else given)
-    print(f"{args.checkpoint}: {'ended' if ended else 'not ended'} after {updates_of(checkpoint) or 0} updates")
+    ended = checkpoint.has_ended(None if set(given.values()) == {None} else given)
+    print(f"{args.checkpoint}: {'ended' if ended else 'not ended'} after {checkpoint.updates or 0} updates")
     if not ended:
         sys.exit(1)

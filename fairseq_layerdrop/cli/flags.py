@@ -64,10 +64,10 @@ def _of_checkpoint(args) -> list[str]:
     from ..recipes.checkpoint_flags import begin_with, checkpoint_config, training_flags
     from ..recipes.config import read_override
     from ..running.loading import be_quiet
-    from ..surgery.checkpoint import load_checkpoint
+    from ..surgery.checkpoint import Checkpoint
 
     be_quiet()
-    path, checkpoint = Path(args.config), load_checkpoint(args.config)
+    path, checkpoint = Path(args.config), Checkpoint.load(args.config)
     before = checkpoint_config(checkpoint)
     after = copy.deepcopy(before)
     if args.prune_layers is not None:

@@ -13,6 +13,7 @@ Articles are cut after their first 400 words, as in the LayerDrop paper; words a
 """
 
 import argparse
+import functools
 import hashlib
 import itertools
 import json
@@ -100,16 +101,16 @@ def main() -> None:
         raise CorpusError(f"--words must be at least 1, not {args.words}")
     in_lines = any(args.raw.glob("*.jsonl"))
 
-    def items(split):
+    def items(split: str) -> Iterator[tuple[str, list[str]]]:
         found = read_jsonl(args.raw / f"{split}.jsonl") if in_lines else read_stories(args.raw, split)
         return itertools.islice(found, args.items)
 
-    def pairs(split, sentence_end):
+    def pairs(split: str, sentence_end: str) -> Iterator[tuple[str, str]]:
         for article, highlights in items(split):
             yield " ".join(article.split()[: args.words]), sentence_end.join(highlights)
 
     write_pairs(
-        {split: lambda split=split: pairs(split, " ") for split in SPLITS}, "source", "target", args.vocabulary,
+        {split: functools.partial(pairs, split, " ") for split in SPLITS}, "source", "target", args.vocabulary,
         args.out,
     )  # fmt: skip
     with (args.out / "reference.target").open("w", encoding="utf-8", newline="\n") as file:

@@ -13,7 +13,7 @@ import argparse
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .subwords import write_pairs
@@ -100,15 +100,15 @@ def main() -> None:
         official = args.raw / f"explainlikeimfive_{split}.json"
         paths[split] = official if official.is_file() else args.raw / f"{split}.json"
 
-    def items(split):
+    def items(split: str) -> Iterator[dict[str, str]]:
         return itertools.islice(read_items(paths[split]), args.items)
 
-    def train():
+    def train() -> Iterator[tuple[str, str]]:
         rng = random.Random(args.seed)
         for item in items("train"):
             yield from multitask_pairs(item, rng)
 
-    def held_out(split):
+    def held_out(split: str) -> Callable[[], Iterator[tuple[str, str]]]:
         return lambda: ((question_document(item), item["answer"]) for item in items(split))
 
     write_pairs(

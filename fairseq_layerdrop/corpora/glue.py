@@ -73,7 +73,7 @@ def read_examples(path: Path, task: Task) -> Iterator[tuple[tuple[str, ...], str
     missing = [name for name in columns if task.header and name not in names]
     if missing:
         raise CorpusError(f"{path} has no column {missing[0]}; is it the file of another task? see --task")
-    places = [names.index(name) if task.header else name for name in columns]
+    places = [name if isinstance(name, int) else names.index(name) for name in columns]
     for number, line in enumerate(lines, start=2 if task.header else 1):
         cells = line.split("\t")
         if len(cells) <= max(places):

@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import cnn_dm, wmt16
@@ -23,7 +23,7 @@ def _splits() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         yield split, make_pairs(count, seed)
 
 
-def _sentences(pairs) -> list[str]:
+def _sentences(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{english} ." for english, _ in pairs]
 
 

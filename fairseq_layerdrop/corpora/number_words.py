@@ -132,7 +132,7 @@ def main() -> None:
         "test": pairs[args.heldout : 2 * args.heldout],
         "train": pairs[2 * args.heldout :],
     }
-    splits = {split: tuple(map(list, zip(*part))) for split, part in cuts.items()}
+    splits = {split: ([en for en, _ in part], [de for _, de in part]) for split, part in cuts.items()}
     write_parallel(splits, "en", "de", args.vocabulary, args.out)
 
 

@@ -1,8 +1,9 @@
 """Reading raw text files, plain or gzipped, with checks."""
 
+import argparse
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,12 +47,12 @@ def check_folder(raw: Path, wanted: str) -> None:
         raise CorpusError(f"no such folder: {raw}; it should hold {wanted}")
 
 
-def add_items_argument(parser) -> None:
+def add_items_argument(parser: argparse.ArgumentParser) -> None:
     """``--items N``, for trying a recipe out."""
     parser.add_argument("--items", type=int, metavar="N", help="read the first N items of each split at most")
 
 
-def write_lines(path: Path, lines) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write text lines, each with a line feed."""
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -11,6 +11,7 @@ have the official numbers of words and line ends.
 import argparse
 import itertools
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main() -> None:
     paths = {split: find_split(args.raw, split) for split in SPLITS}
     args.out.mkdir(parents=True, exist_ok=True)
 
-    def lines(split):
+    def lines(split: str) -> Iterator[str]:
         return itertools.islice(read_lines(paths[split]), args.items)
 
     words = {split: sum(len(line.split()) + 1 for line in lines(split)) for split in SPLITS}

@@ -56,10 +56,11 @@ def read_pairs(stem: Path, items: int | None = None) -> Iterator[tuple[str, str]
         CorpusError: a file is missing or broken, or one is shorter than the other.
     """
     files = [read_lines(Path(f"{stem}.{lang}")) for lang in LANGUAGES]
-    for number, pair in enumerate(itertools.islice(itertools.zip_longest(*files), items), start=1):
-        if None in pair:
-            raise CorpusError(f"{stem}.{LANGUAGES[pair.index(None)]} is short: it ends before line {number}")
-        yield pair
+    for number, (english, german) in enumerate(itertools.islice(itertools.zip_longest(*files), items), start=1):
+        if english is None or german is None:
+            short = LANGUAGES[0 if english is None else 1]
+            raise CorpusError(f"{stem}.{short} is short: it ends before line {number}")
+        yield english, german
 
 
 def unpack(archive: Path, out: Path) -> None:
@@ -73,8 +74,9 @@ def unpack(archive: Path, out: Path) -> None:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar, desc=archive.name, unit=" files", disable=None):
                 name = Path(member.name).name
-                if member.isfile() and name in wanted:
-                    with tar.extractfile(member) as source, (out / name).open("wb") as target:
+                source = tar.extractfile(member) if member.isfile() and name in wanted else None
+                if source is not None:
+                    with source, (out / name).open("wb") as target:
                         shutil.copyfileobj(source, target)
                     wanted.remove(name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -132,7 +134,7 @@ def write_raw(raw: Path, out: Path, vocabulary: int, items: int | None) -> None:
             if not all(line.strip() for line in pair):
                 raise CorpusError(f"{stems[split]}, line {number}: empty")
 
-    def train():
+    def train() -> Iterator[tuple[str, str]]:
         return (pair for pair in read_pairs(stems["train"], items) if is_clean(*pair))
 
     held_out = {split: functools.partial(read_pairs, stems[split], items) for split in ("valid", "test")}

@@ -4,12 +4,12 @@ import functools
 import re
 from dataclasses import dataclass
 
-import sacrebleu
+from sacrebleu.metrics.bleu import BLEU
 
 from ..base.errors import UserError
 
 # The names of sacreBLEU's tokenizers.
-TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)
+TOKENIZERS = tuple(BLEU.TOKENIZERS)
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Bleu:
 
 
 @functools.cache
-def sacrebleu_metric(tokenize: str | None = None):
+def sacrebleu_metric(tokenize: str | None = None) -> BLEU:
     """sacreBLEU's BLEU with one of its tokenizers, by default 13a.
 
     Raises:
         UserError: what the tokenizer needs isn't there.
     """
     try:
-        return sacrebleu.metrics.BLEU(tokenize=tokenize)
+        return BLEU(tokenize=tokenize)
     except (ImportError, RuntimeError, OSError) as error:  # a package isn't installed, or a model can't be fetched
         reason = " ".join(str(error).split())
         raise UserError(f"sacreBLEU's tokenizer {tokenize} can't be had: {reason}") from error
@@ -68,7 +68,7 @@ def tokenised_bleu(hypotheses: list[str], references: list[str], split_compounds
     """
     if split_compounds:
         hypotheses, references = ([_split_compounds(line) for line in lines] for lines in (hypotheses, references))
-    metric = sacrebleu.metrics.BLEU(tokenize="none", smooth_method="none", force=True)
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
     return _bleu(metric, hypotheses, references)
 
 
@@ -76,7 +76,7 @@ def _split_compounds(line: str) -> str:
     return re.sub(r"(\S)-(\S)", r"\1 ##AT##-##AT## \2", line)
 
 
-def _bleu(metric, hypotheses: list[str], references: list[str]) -> Bleu:
+def _bleu(metric: BLEU, hypotheses: list[str], references: list[str]) -> Bleu:
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
     score = metric.corpus_score(hypotheses, [references]).score

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -54,9 +55,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _sdpa_flops(query, key, value, *args, out_shape=None, **kwargs) -> int:
+def _sdpa_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
     """Of shapes; the CPU's kernel is one that torch's counter doesn't know."""
-    return sdpa_flop_count(query, key, value)
+    return sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
 
 
 def multiply_adds(function: Callable[[], object]) -> int:
@@ -64,7 +65,7 @@ def multiply_adds(function: Callable[[], object]) -> int:
     known = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops}
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
         function()
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def forget_peak_memory(device: torch.device) -> None:

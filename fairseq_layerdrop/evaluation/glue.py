@@ -4,6 +4,7 @@ They are no part of the package's own requirements: ``pip install 'fairseq-layer
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 # The metrics of each task, the one to compare by first.
 METRICS = {
@@ -17,8 +18,10 @@ METRICS = {
     "RTE": ("accuracy",),
 }
 
+Label = TypeVar("Label", str, float)
 
-def glue_scores(task: str, predicted: Sequence, gold: Sequence) -> dict[str, float]:
+
+def glue_scores(task: str, predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, float]:
     """A task's scores by name, all times 100. What always says the same has no correlation: 0.
 
     Args:
@@ -47,7 +50,7 @@ def glue_scores(task: str, predicted: Sequence, gold: Sequence) -> dict[str, flo
     }
 
 
-def majority_scores(task: str, gold: Sequence, train: Sequence) -> dict[str, float]:
+def majority_scores(task: str, gold: Sequence[Label], train: Sequence[Label]) -> dict[str, float]:
     """The scores of always saying what is most frequent in training; for STS-B, which has no classes, none."""
     if task == "STS-B":
         return {}

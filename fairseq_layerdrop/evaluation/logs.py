@@ -1,10 +1,12 @@
 """Reading what fairseq-generate, fairseq-eval-lm and fairseq-validate printed."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import UserError
+from ..base.files import StrPath
 
 # Lines of a sentence: D- and H- hypotheses, detokenised and tokenised, with their score; T- reference.
 _HYPOTHESIS = re.compile(r"D-(\d+)\t[^\t]*\t(.*)")
@@ -21,11 +23,29 @@ _VALIDATED = re.compile(r"\| loss ([\d.]+)")
 _SKIPPED = re.compile(r"([\d,]+) samples have invalid sizes and will be skipped")
 _SAMPLES = re.compile(r"fairseq(?:\.tasks\.\w+|_cli\.eval_lm)\b.* ([\d,]+) examples$", re.MULTILINE)
 _SETTINGS = re.compile(r"\{'_name': None, 'common': .*")
-_PRUNED = re.compile(r"pruned layers: kept (.*); ([\d,]+) parameters before, ([\d,]+) after")
+# What a pruned model tells of itself when it is loaded; up to version 0.1 in words alone.
+_PRUNED = re.compile(r"pruned layers as JSON: (\{.*\})")
+_PRUNED_IN_WORDS = re.compile(r"pruned layers: kept (.*); [\d,]+ parameters before, ([\d,]+) after")
+_DEPTHS_IN_WORDS = re.compile(r"(\w+) (\d+) of (\d+) layers")
 
 
 class LogError(UserError):
     """A log that isn't one of a finished run over all of the data."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What ``--prune-layers`` left of a model.
+
+    Attributes:
+        kept: the plan in words.
+        depths: for each stack how many layers are kept, and of how many.
+        parameters: number of the pruned model's parameters.
+    """
+
+    kept: str
+    depths: dict[str, tuple[int, int]]
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -37,9 +57,8 @@ class GenerationLog:
         tokenised: the same before fairseq detokenised them (``H-`` lines).
         references: tokenised references (``T-`` lines); none where the data has no target side.
         seconds: time spent generating, without loading; None for a file of ``--results-path``, which doesn't tell.
-        tokens: number of tokens generated; likewise.
-        kept: the plan in words, where ``--prune-layers`` was given.
-        parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        tokens: number of tokens generated; None for such a file.
+        pruning: what is left of the model, where ``--prune-layers`` was given.
     """
 
     hypotheses: list[str]
@@ -47,8 +66,7 @@ class GenerationLog:
     references: list[str]
     seconds: float | None
     tokens: int | None
-    kept: str | None
-    parameters: int | None
+    pruning: Pruning | None
 
 
 @dataclass(frozen=True)
@@ -59,15 +77,13 @@ class LanguageModelLog:
         bits_per_token: cross-entropy in base 2, by token of the model.
         tokens: number of tokens scored, without the ``<s>`` of ``--add-bos-token``.
         seconds: time spent on them, without loading.
-        kept: the plan in words, where ``--prune-layers`` was given.
-        parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        pruning: what is left of the model, where ``--prune-layers`` was given.
     """
 
     bits_per_token: float
     tokens: int
     seconds: float
-    kept: str | None
-    parameters: int | None
+    pruning: Pruning | None
 
 
 @dataclass(frozen=True)
@@ -76,14 +92,12 @@ class ValidationLog:
 
     Attributes:
         loss: the criterion's loss, in base 2.
-        kept: the plan in words, where ``--prune-layers`` was given.
-        parameters: number of the model's parameters, where ``--prune-layers`` was given.
+        pruning: what is left of the model, where ``--prune-layers`` was given.
         seconds: None; it doesn't tell.
     """
 
     loss: float
-    kept: str | None
-    parameters: int | None
+    pruning: Pruning | None
     seconds: None = None
 
 
@@ -121,13 +135,21 @@ def _check_shards(path: Path, text: str) -> None:
         raise LogError(f"{path} is of one of {shards} shards of the data; leave out --num-shards")
 
 
-def _pruned(text: str) -> tuple[str | None, int | None]:
-    """The plan in words and the number of parameters that it leaves."""
-    pruned = _PRUNED.search(text)
-    return (pruned[1], _whole(pruned[3])) if pruned else (None, None)
+def _pruning(text: str) -> Pruning | None:
+    found = _PRUNED.search(text)
+    if found:
+        told = json.loads(found[1])
+        depths = {stack: (kept, full) for stack, (kept, full) in told["depths"].items()}
+        return Pruning(told["kept"], depths, told["parameters"]["after"])
+    in_words = _PRUNED_IN_WORDS.search(text)
+    if in_words:
+        counts = _DEPTHS_IN_WORDS.findall(in_words[1])
+        depths = {stack: (int(kept), int(full)) for stack, kept, full in counts}
+        return Pruning(in_words[1], depths, _whole(in_words[2]))
+    return None
 
 
-def read_generation_log(path) -> GenerationLog:
+def read_generation_log(path: StrPath) -> GenerationLog:
     """Read a file with the standard output and error of fairseq-generate, or the one that its --results-path writes.
 
     Raises:
@@ -143,7 +165,7 @@ def read_generation_log(path) -> GenerationLog:
             "of its --results-path"
         )
 
-    def found(pattern) -> dict[int, str]:
+    def found(pattern: re.Pattern[str]) -> dict[int, str]:
         texts: dict[int, str] = {}
         for match in filter(None, map(pattern.fullmatch, lines)):
             texts.setdefault(int(match[1]), match[2])  # the best of an n-best list comes first
@@ -166,15 +188,13 @@ def read_generation_log(path) -> GenerationLog:
             f"{path} has {len(hypotheses)} of {wanted} sentences: fairseq left the others out; give fairseq-generate "
             "--required-batch-size-multiple 1, and no --skip-invalid-size-inputs-valid-test"
         )
-    kept, parameters = _pruned(text)
     return GenerationLog(
         hypotheses=list(hypotheses.values()),
         tokenised=list(found(_TOKENISED).values()),
         references=list(found(_REFERENCE).values()),
         seconds=float(timing[3]) if timing else None,
         tokens=_whole(timing[2]) if timing else None,
-        kept=kept,
-        parameters=parameters,
+        pruning=_pruning(text),
     )
 
 
@@ -186,7 +206,7 @@ def _is_results(text: str) -> bool:
     return whole and all(map(_OF_SENTENCE.match, lines)) and (bool(score) or not any(map(_REFERENCE.match, lines)))
 
 
-def read_eval_lm_log(path) -> LanguageModelLog:
+def read_eval_lm_log(path: StrPath) -> LanguageModelLog:
     """Read a file with the output of fairseq-eval-lm.
 
     Raises:
@@ -210,10 +230,10 @@ def read_eval_lm_log(path) -> LanguageModelLog:
         raise LogError(f"{path}: no tokens were scored")
     if _setting(text, "post_process") not in (None, "None"):
         raise LogError(f"{path} tells loss by word but tokens in pieces; give fairseq-eval-lm no --remove-bpe")
-    return LanguageModelLog(float(loss[1]), tokens, float(evaluated[2]), *_pruned(text))
+    return LanguageModelLog(float(loss[1]), tokens, float(evaluated[2]), _pruning(text))
 
 
-def read_validation_log(path) -> ValidationLog:
+def read_validation_log(path: StrPath) -> ValidationLog:
     """Read a file with the output of fairseq-validate.
 
     Raises:
@@ -225,4 +245,4 @@ def read_validation_log(path) -> ValidationLog:
     if not loss:
         raise LogError(f"{path} is no log of a finished fairseq-validate, with all it prints: > LOG 2>&1")
     _check_lengths(path, text, "allow longer ones, or give --shorten-method truncate")
-    return ValidationLog(float(loss[1]), *_pruned(text))
+    return ValidationLog(float(loss[1]), _pruning(text))

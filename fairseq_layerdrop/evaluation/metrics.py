@@ -1,5 +1,6 @@
 """Scores by the names that ``fairseq-layerdrop score`` and the tables use."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ MASKED_LM = "masked-lm"
 ROUGE_TOKENIZERS = ("english", "unicode")
 
 
-def add_word_arguments(parser) -> None:
+def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what a word is."""
     parser.add_argument(
         "--tokenize", choices=TOKENIZERS, metavar="NAME",
@@ -62,7 +63,7 @@ class Metric:
     tokenizer: str | None = None
     remove_bpe: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for flag, given, metric in (
             ("tokenize", self.tokenize, "sacrebleu"), ("tokenizer", self.tokenizer, "rouge"),
         ):  # fmt: skip
@@ -117,7 +118,7 @@ class Metric:
         return Scores({"BLEU": bleu.score}, bleu.signature)
 
 
-def add_text_arguments(parser) -> None:
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags for :func:`metric_of`, beside ``--metric``."""
     parser.add_argument(
         "--remove-bpe", choices=REMOVE_BPE,
@@ -126,7 +127,7 @@ def add_text_arguments(parser) -> None:
     add_word_arguments(parser)
 
 
-def metric_of(args) -> Metric:
+def metric_of(args: argparse.Namespace) -> Metric:
     """The metric that a command line asks for.
 
     Raises:

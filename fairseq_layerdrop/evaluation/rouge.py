@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from nltk.stem.porter import PorterStemmer
@@ -23,8 +23,8 @@ def _mean_f1(
     return {name: 100 * fmean(score[name].fmeasure for score in scores) for name in names}
 
 
-class _UnicodeTokenizer(Tokenizer):
-    def tokenize(self, text):
+class _UnicodeTokenizer(Tokenizer):  # type: ignore[misc]
+    def tokenize(self, text: str) -> list[str]:
         return unicode_words(text)
 
 
@@ -58,7 +58,7 @@ _ANSWER_NAMES = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
 
 
 @contextlib.contextmanager
-def _recursion(limit: int):
+def _recursion(limit: int) -> Iterator[None]:
     """`rouge` walks back along the longest common subsequence by recursion, a call a word."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, limit))

@@ -19,7 +19,7 @@ _ITEM = re.compile(r"\d[.)]|(?:^|[\s(])[a-z]{1,5}\)|(?:^|\s)[a-z]\.|[♨☝]")
 _ENDS = re.compile(r"[a-z]{3}[.!?]\W*?\s(?=\W?[A-Z])")
 
 
-class _English(English):
+class _English(English):  # type: ignore[misc]
     """pySBD's rules for English."""
 
     # pySBD's own matches the same, in several ways: it can take exponential time to find that a text doesn't match.

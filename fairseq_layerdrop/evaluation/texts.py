@@ -56,7 +56,7 @@ def check_joinable(symbols: Iterable[str], remove_bpe: str | None) -> None:
     Raises:
         UserError: no symbol begins a word as it must for that.
     """
-    beginning = _BEGINNINGS.get(remove_bpe)
+    beginning = _BEGINNINGS.get(remove_bpe or "none")
     if beginning and not any(beginning in symbol for symbol in symbols):
         raise UserError(f"the dictionary has no subwords that {remove_bpe} joins; say what does, or none")
 
@@ -89,12 +89,12 @@ def check_latin(lines: Iterable[str]) -> None:
         UserError: *lines* are such a text.
     """
     text = "\n".join(lines)
+    example = re.search(r"\w*[^\W\d_a-zA-Z]\w*", text)
     letters, foreign = (len(re.findall(pattern, text)) for pattern in (r"[^\W\d_]", r"[^\W\d_a-zA-Z]"))
-    if foreign and foreign >= _FOREIGN * letters:
-        example = re.search(r"\w*[^\W\d_a-zA-Z]\w*", text)[0]
+    if example and foreign >= _FOREIGN * letters:
         raise UserError(
             f"rouge-score knows no letters but a to z, and {100 * foreign / letters:.0f}% of these are others, as in "
-            f"'{example}'; give --tokenizer unicode, or english if words may be cut there"
+            f"'{example[0]}'; give --tokenizer unicode, or english if words may be cut there"
         )
 
 

@@ -15,9 +15,10 @@ from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, DEFAULT_MAX
 
 from ..base.errors import UserError
 from ..base.files import write_folder_atomically
-from ..surgery.checkpoint import save_checkpoint
+from ..surgery.architectures import ExportError
+from ..surgery.checkpoint_file import save_checkpoint
 from ..surgery.config import SUBLAYERS_SETTING
-from ..surgery.export import ExportError, export_checkpoint, pruned_settings
+from ..surgery.export import export_checkpoint, pruned_settings
 from .formats import Source
 from .standalone import told_of
 
@@ -186,7 +187,7 @@ class CTranslate2Format:
     def write(self, source: Source, path, data: str | None = None, quantization: str | None = None) -> list[str]:
         settings = pruned_settings(source.checkpoint, source.plan, sharing=False)
         settings = settings_for_ctranslate2(settings, data, quantization)
-        exported = export_checkpoint(source.checkpoint, source.plan, source.name, source.ema)
+        exported = export_checkpoint(source.checkpoint, source.plan, source.ema)
         convert_to_ctranslate2(exported, settings, path, quantization)
         calls = (
             f"{call}({', '.join(f'{name}={limit}' for name, limit in limits.items())})"

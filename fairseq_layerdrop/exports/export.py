@@ -5,12 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..base.errors import UserError
 from ..plan import parse
-from ..surgery.checkpoint import load_checkpoint
-from ..surgery.export import plan_for
+from ..surgery.checkpoint import Checkpoint
 from .formats import FORMATS, Format, Source, format_of
 
 
@@ -75,7 +73,9 @@ def export(
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}")
     spec = parse(prune_layers) if prune_layers is not None else None
     _check_output(checkpoint, output, writes, force)
-    loaded = load_checkpoint(checkpoint)
-    source = Source(loaded, Path(checkpoint).name, plan_for(loaded, spec, ema), prune_layers, ema)
+    loaded = Checkpoint.load(checkpoint)
+    if ema:
+        loaded.averaged_weights  # noqa: B018 - tells at once that there are none
+    source = Source(loaded, loaded.plan(spec), prune_layers, ema)
     with _exit_on(signal.SIGTERM, signal.SIGHUP) if writes.files else contextlib.nullcontext():
         return writes.write(source, output, **options)

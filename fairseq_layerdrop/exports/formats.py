@@ -1,11 +1,13 @@
 """The kinds of files and folders that a model is exported to."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..plan import Plan
+
+if TYPE_CHECKING:  # which loads torch
+    from ..surgery.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,12 @@ class Source:
 
     Attributes:
         checkpoint: of the whole model.
-        name: name of its file.
         plan: what to keep of it.
         spec: the plan as the user gave it; None where all is kept.
         ema: whether to take the moving average of the weights.
     """
 
-    checkpoint: Mapping
-    name: str
+    checkpoint: "Checkpoint"
     plan: Plan
     spec: str | None = None
     ema: bool = False

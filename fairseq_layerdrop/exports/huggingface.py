@@ -16,8 +16,9 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from ..base.errors import UserError
 from ..base.files import write_folder_atomically
+from ..surgery.architectures import ExportError
 from ..surgery.config import SUBLAYERS_SETTING
-from ..surgery.export import ExportError, export_checkpoint, pruned_settings
+from ..surgery.export import export_checkpoint, pruned_settings
 from .formats import Source
 from .roberta_weights import entries, transformers_state_dict
 from .standalone import told_of
@@ -247,8 +248,8 @@ class HuggingFaceFormat:
     ) -> list[str]:  # fmt: skip
         settings = pruned_settings(source.checkpoint, source.plan, sharing=False)
         model = huggingface_model(
-            settings, source.checkpoint["model"], data, classification_head_name, bpe_model, gpt2_bpe
+            settings, source.checkpoint.weights, data, classification_head_name, bpe_model, gpt2_bpe
         )
-        write_huggingface(export_checkpoint(source.checkpoint, source.plan, source.name, source.ema), model, path)
+        write_huggingface(export_checkpoint(source.checkpoint, source.plan, source.ema), model, path)
         [architecture] = model.config["architectures"]
         return [told_of(source, architecture)]

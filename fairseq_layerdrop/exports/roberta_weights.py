@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from ..surgery.export import ExportError
+from ..surgery.architectures import ExportError
 
 
 def entries(state_dict: Mapping) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,9 +1,9 @@
 """Checkpoints of fairseq that stand alone, and plan files."""
 
 from ..plan import write_plan
-from ..surgery.checkpoint import save_checkpoint
+from ..surgery.checkpoint_file import save_checkpoint
 from ..surgery.config import SUBLAYERS_SETTING
-from ..surgery.export import export_checkpoint, pruned_settings, weights_of
+from ..surgery.export import export_checkpoint, pruned_settings
 from ..surgery.history import fingerprint
 from ..version import __version__
 from .formats import Source
@@ -23,7 +23,7 @@ class FairseqFormat:
 
     def write(self, source: Source, path) -> list[str]:
         settings = pruned_settings(source.checkpoint, source.plan)
-        save_checkpoint(export_checkpoint(source.checkpoint, source.plan, source.name, source.ema), path)
+        save_checkpoint(export_checkpoint(source.checkpoint, source.plan, source.ema), path)
         return [told_of(source, settings.arch, getattr(settings, SUBLAYERS_SETTING, None))]
 
 
@@ -35,7 +35,8 @@ class PlanFormat:
     noun = "a plan"
 
     def write(self, source: Source, path) -> list[str]:
-        weights = fingerprint(weights_of(source.checkpoint, source.ema))
+        checkpoint = source.checkpoint
+        weights = fingerprint(checkpoint.averaged_weights) if source.ema else checkpoint.fingerprint
         origin = {"spec": source.spec, "checkpoint": weights, "ema": source.ema, "version": __version__}
         write_plan(source.plan, path, origin)
         return [str(source.plan)]

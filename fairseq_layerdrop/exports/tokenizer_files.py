@@ -13,7 +13,7 @@ import sentencepiece
 from fairseq.data import Dictionary
 from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
 
-from ..surgery.export import ExportError
+from ..surgery.architectures import ExportError
 
 _SYMBOLS = {
     "bos_token": "<s>",

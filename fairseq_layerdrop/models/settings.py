@@ -11,7 +11,7 @@ from omegaconf import II, OmegaConf, open_dict
 
 from ..base.errors import UserError
 from ..modules import DEPTH_SCHEDULES, TIME_SCHEDULES, DropRates, depth_factors, time_factor
-from ..surgery.config import DROPS
+from ..surgery.stack_settings import DROPS, StackSettings
 
 
 @dataclass
@@ -163,11 +163,12 @@ def _listed(text: str, flag: str, depth: int) -> tuple[float, ...]:
     return rates
 
 
-def _rates(args, stack: str, kind: str, depth: int) -> tuple[float, ...]:
+def _rates(settings: StackSettings, kind: str, depth: int) -> tuple[float, ...]:
     """The rates of groups of one *kind*, as ``headdrop``, in each of *depth* layers, from the one way that is given."""
-    flag = f"--{stack}-{kind}"
-    rate, target, listed = (getattr(args, f"{stack}_{kind}{end}", None) for end in ("", "_target_depth", "_rates"))
-    schedule = str(getattr(args, "layerdrop_depth_schedule", None) or "uniform")
+    flag = f"--{settings.stack}-{kind}"
+    rate, listed = settings.rate(kind), settings.rates(kind)
+    target = settings.layerdrop_target_depth if kind == "layerdrop" else None
+    schedule = str(getattr(settings.cfg, "layerdrop_depth_schedule", None) or "uniform")
     ways = {
         flag: bool(rate),
         f"{flag}-target-depth": target is not None,
@@ -181,9 +182,10 @@ def _rates(args, stack: str, kind: str, depth: int) -> tuple[float, ...]:
         return _listed(listed, f"{flag}-rates", depth)
     if target is not None:
         if not 1 <= target <= depth:
-            raise UserError(f"{flag}-target-depth must be in 1-{depth}, the depth of the {stack}, not {target}")
+            raise UserError(
+                f"{flag}-target-depth must be in 1-{depth}, the depth of the {settings.stack}, not {target}"
+            )
         rate = 1 - target / depth
-    rate = rate or 0.0
     if not 0 <= rate <= 1:
         raise UserError(f"{flag} must be in [0, 1], not {rate}")
     return tuple(rate * factor for factor in depth_factors(schedule, depth))
@@ -195,7 +197,7 @@ def drop_rates(args, stack: str, depth: int) -> DropRates:
     Raises:
         UserError: the settings are wrong or exclude each other.
     """
-    return DropRates(*(_rates(args, stack, kind, depth) for kind in DROPS))
+    return DropRates(*(_rates(StackSettings(args, stack), kind, depth) for kind in DROPS))
 
 
 def drop_schedule(args):

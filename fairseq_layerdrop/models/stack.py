@@ -8,13 +8,14 @@ from torch import nn
 
 from ..base.errors import UserError
 from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
-from ..plan import STACKS, chunks_of
+from ..plan import chunks_of
 from ..surgery.build import remove_missing_sublayers
 from ..surgery.config import SUBLAYERS_SETTING, model_structure
+from ..surgery.stack_settings import StackSettings, all_stack_settings
 from ..surgery.state import stacks_of
 from .settings import DropSettings, complete_settings, drop_rates, drop_schedule
 from .share import share_layers
-from .training import refuse_sharding
+from .training import refuse_dropping_heads, refuse_sharding
 
 
 class LayerDropModel(ScriptedAsFairseq):
@@ -73,7 +74,7 @@ def make_droppable(model, args, task) -> None:
         remove_missing_sublayers(model, structure)
     for name, stack in stacks_of(model).items():
         layers = [stack.layers[i] for i in range(len(stack.layers))]
-        chunks = chunks_of(getattr(args, f"{name}_share_layers", None), len(layers), name)
+        chunks = chunks_of(StackSettings(args, name).share_layers, len(layers), name)
         share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
         use_layerdrop(stack, name, args, layers, even_without_rates=getattr(task, "gives_plans", False))
         if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
@@ -117,9 +118,8 @@ def check_settings(args) -> None:
     Raises:
         UserError: a setting is wrong, or settings exclude each other.
     """
-    depths = {stack: getattr(args, f"{stack}_layers", None) for stack in STACKS}
-    depths = {stack: depth for stack, depth in depths.items() if not getattr(args, f"{stack}_layers_to_keep", None)}
-    dropping = [drop_rates(args, stack, depth) for stack, depth in depths.items() if depth]
+    known = [settings for settings in all_stack_settings(args) if settings.layers and not settings.layers_to_keep]
+    dropping = [drop_rates(args, settings.stack, settings.layers) for settings in known]
     if any(dropping):
         refuse_sharding(getattr(args, "ddp_backend", None))
 
@@ -138,17 +138,15 @@ def use_layerdrop(stack, name: str, args, layers: list[nn.Module], even_without_
         UserError: a setting is wrong, or settings exclude each other.
     """
     rates = drop_rates(args, name, len(layers))
-    learned = getattr(args, f"{name}_layerdrop_learned", False)
+    learned = StackSettings(args, name).layerdrop_learned
     if learned and len(set(rates.layers)) > 1:
         raise UserError(f"--{name}-layerdrop-learned finds the rate of each layer; give one rate, --{name}-layerdrop")
     if learned and not 0 < rates.layers[0] < 1:
         raise UserError(f"--{name}-layerdrop-learned needs a mean rate, --{name}-layerdrop, between 0 and 1")
     if not rates and not even_without_rates:
         return
-    for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
-        if any(rates.heads) and getattr(args, setting, None):
-            flags = f"--{name}-headdrop and --{setting.replace('_', '-')}"
-            raise UserError(f"{flags} exclude each other; leave one of them out")
+    if any(rates.heads):
+        refuse_dropping_heads(args, name, f"--{name}-headdrop")
     if learned:
         stack.layer_importance = LayerImportance(len(layers), layers[0].embed_dim)
     stack.layers = LayerDropModuleList(

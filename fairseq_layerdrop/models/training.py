@@ -6,13 +6,11 @@ from dataclasses import fields
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
 
 from ..base.errors import UserError
-from ..plan import STACKS
-from ..surgery.config import DROPS, SUBLAYERS_SETTING, architecture_of
+from ..surgery.config import SUBLAYERS_SETTING, architecture_of
+from ..surgery.stack_settings import StackSettings, all_stack_settings
 from .settings import DropSettings
 
 logger = logging.getLogger(__name__)
-
-_RATES = (*DROPS, *(f"{kind}_rates" for kind in DROPS), "layerdrop_target_depth", "layerdrop_learned")
 
 _DEFAULTS = {item.name: item.default for item in fields(DropSettings)}
 _SCHEDULES = tuple(name for name in _DEFAULTS if name.startswith("layerdrop_"))
@@ -20,12 +18,12 @@ _SCHEDULES = tuple(name for name in _DEFAULTS if name.startswith("layerdrop_"))
 
 def drops_groups(args) -> bool:
     """Whether the settings *args* of a model, ours or fairseq's, ask for any LayerDrop."""
-    return any(getattr(args, f"{stack}_{name}", None) for stack in STACKS for name in _RATES)
+    return any(settings.drops for settings in all_stack_settings(args))
 
 
 def shares_layers(args) -> bool:
     """Whether layers of the model with the settings *args* share their weights."""
-    given = [getattr(args, f"{stack}_share_layers", None) for stack in STACKS]
+    given = [settings.share_layers for settings in all_stack_settings(args)]
     return any(set(str(sizes).split(",")) - {"1"} for sizes in given if sizes)
 
 
@@ -40,6 +38,20 @@ def refuse_sharding(ddp_backend: str | None) -> None:
             "a model that drops layers, shares their weights or is pruned doesn't train with --ddp-backend "
             "fully_sharded; give pytorch_ddp or legacy_ddp"
         )
+
+
+def refuse_dropping_heads(args, stack: str, flag: str) -> None:
+    """Refuse *flag*, which drops heads of *stack*, for a model whose attention fairseq computes in another way.
+
+    Raises:
+        UserError: it is such a model.
+    """
+    others = {
+        f"--{stack}-xformers-att-config": StackSettings(args, stack).xformers_att_config,
+        "--quant-noise-pq": getattr(args, "quant_noise_pq", None),
+    }
+    for other in (other for other, given in others.items() if given):
+        raise UserError(f"{flag} and {other} exclude each other; leave one of them out")
 
 
 def _check_schedules(args) -> None:
@@ -65,7 +77,7 @@ def _tell_of_ours(args) -> None:
     It isn't refused: a stock model's training can so go on, and stock LayerDrop be compared with ours.
     """
     name = architecture_of(args)
-    flags = [f"--{stack}-layerdrop" for stack in STACKS if getattr(args, f"{stack}_layerdrop", None)]
+    flags = [f"--{settings.stack}-layerdrop" for settings in all_stack_settings(args) if settings.layerdrop]
     if not flags or hasattr(ARCH_MODEL_REGISTRY.get(name), "drop_settings"):
         return
     ours = [f"layerdrop_{known}" for known in (name, ARCH_MODEL_NAME_REGISTRY.get(name))]

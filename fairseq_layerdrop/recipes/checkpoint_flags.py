@@ -19,9 +19,10 @@ from omegaconf import OmegaConf
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import import_user_dir
+from ..surgery.checkpoint import Checkpoint
 from ..surgery.config import SUBLAYERS_SETTING, complete_architecture
-from ..surgery.export import plan_for, pruned_settings
-from ..tasks import LAST, PrunableTask, our_task
+from ..surgery.export import pruned_settings
+from ..tasks import LAST, PrunableTask, prunable_task
 
 # Parts of a configuration whose `_name` chooses what they configure, and the flag for it.
 CHOICES = {"task": "task", "model": "arch", **{name: name.replace("_", "-") for name in REGISTRIES}}
@@ -124,15 +125,12 @@ def _cfg_of(args: Namespace) -> Mapping:
         return OmegaConf.to_container(checkpoint_utils._upgrade_state_dict(state)["cfg"], enum_to_str=True)
 
 
-def checkpoint_config(checkpoint: Mapping) -> dict[str, dict]:
+def checkpoint_config(checkpoint: Checkpoint) -> dict[str, dict]:
     """The settings of the training that a checkpoint is of, by section of fairseq's configuration.
 
     Left out are those that fairseq makes for the machine, as ranks and addresses, and those of other commands.
-
-    Args:
-        checkpoint: as :func:`~fairseq_layerdrop.surgery.load_checkpoint` returns it.
     """
-    cfg = checkpoint.get("cfg") or _cfg_of(checkpoint["args"])
+    cfg = checkpoint.content.get("cfg") or _cfg_of(checkpoint.content["args"])
     config = {"common": {}, "checkpoint": {}, "dataset": {}, **_sections(cfg)}
     dataset = config["dataset"]
     for name, other in _FOLLOWING.items():
@@ -141,7 +139,7 @@ def checkpoint_config(checkpoint: Mapping) -> dict[str, dict]:
     return config
 
 
-def begin_with(config: dict, checkpoint: Mapping, path: Path, spec: str) -> dict:
+def begin_with(config: dict, checkpoint: Checkpoint, path: Path, spec: str) -> dict:
     """The settings of a training that begins with a checkpoint, pruned.
 
     Args:
@@ -154,10 +152,10 @@ def begin_with(config: dict, checkpoint: Mapping, path: Path, spec: str) -> dict
         UserError: *spec* doesn't fit the model, or the model's task can't be pruned.
     """
     config = copy.deepcopy(config)
-    plan = plan_for(checkpoint, parse(spec))
+    plan = checkpoint.plan(parse(spec))
     task, model, settings = config["task"], config["model"], config["checkpoint"]
     if not issubclass(TASK_REGISTRY[task["_name"]], PrunableTask):
-        task["_name"] = our_task(checkpoint)
+        task["_name"] = prunable_task(checkpoint.task)
     task["prune_layers"] = spec
     if plan.drops_sublayers and SUBLAYERS_SETTING not in model:
         model["_name"] = pruned_settings(checkpoint, plan).arch

@@ -3,9 +3,11 @@
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..base.errors import UserError
-from .points import LOWER_IS_BETTER, Point, Sweep, better, read_sweep
+from ..base.files import StrPath
+from .points import Point, Sweep, better, is_lower_better, read_sweep
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def best(points: Iterable[Point], bounds: Bounds, least: str | None = None) -> P
         return None
 
     def rank(point: Point) -> tuple[float, ...]:
-        score = point.quality[point.metric] * (1 if point.metric in LOWER_IS_BETTER else -1)
+        score = point.quality[point.metric] * (1 if is_lower_better(point.metric) else -1)
         return (COSTS[least].of(point), score) if least else (score, point.parameters)
 
     return min(allowed, key=rank)
@@ -111,7 +113,7 @@ def pareto(points: Sequence[Point], cost: str) -> list[Point]:
     """The points to which no other is better and at most as costly, or cheaper and at least as good; cheapest first."""
     front: list[Point] = []
     score = points[0].metric if points else ""
-    sign = 1 if score in LOWER_IS_BETTER else -1
+    sign = 1 if is_lower_better(score) else -1
     for point in sorted(points, key=lambda point: (COSTS[cost].of(point), sign * point.quality[score])):
         if not front or better(score, point.quality[score], front[-1].quality[score]):
             front.append(point)
@@ -137,7 +139,7 @@ def nearest(points: Iterable[Point], bounds: Bounds) -> str:
         found = [point.quality[name] for point in candidates if name in point.quality]
         if not found:
             raise UserError(f"this sweep has no {name}; its scores are {', '.join(candidates[0].quality)}")
-        reasons.append(f"the best {name} is {min(found) if name in LOWER_IS_BETTER else max(found):.4g}")
+        reasons.append(f"the best {name} is {min(found) if is_lower_better(name) else max(found):.4g}")
     return ", ".join(reasons)
 
 
@@ -153,7 +155,8 @@ def commands(sweep: Sweep, point: Point) -> dict[str, str]:
         words += ["--remove-bpe", run["remove_bpe"]] if run.get("remove_bpe") else []
     for name in ("max_tokens", "batch_size"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if run.get(name) else []
-    program = {("decoder",): "fairseq-eval-lm", ("encoder",): "fairseq-validate"}.get(stacks, "fairseq-generate")
+    alone = {"decoder": "fairseq-eval-lm", "encoder": "fairseq-validate"}
+    program = "fairseq-generate" if len(stacks) > 1 else alone[stacks[0]]
     words += ["--required-batch-size-multiple", "1", *(["--cpu"] if run.get("cpu") else [])]
     words += ["--skip-invalid-size-inputs-valid-test"] if "encoder" in stacks else []
     words += ["--model-overrides", run["overrides"]] if run["overrides"] != "{}" else []
@@ -165,7 +168,7 @@ def commands(sweep: Sweep, point: Point) -> dict[str, str]:
     }
 
 
-def _flags(generation: Mapping) -> list[str]:
+def _flags(generation: Mapping[str, Any]) -> list[str]:
     """Settings of fairseq's generator as flags."""
     words = []
     for name, value in generation.items():
@@ -187,7 +190,7 @@ SCORES = {
 def limit_names() -> dict[str, str]:
     """The limits that :func:`choose` knows, each with the cost of :data:`COSTS` or the score of :data:`SCORES`."""
     costs = {f"max_{name.replace('-', '_')}": name for name in COSTS}
-    worst = {name: "max" if names[0] in LOWER_IS_BETTER else "min" for name, names in SCORES.items()}
+    worst = {name: "max" if is_lower_better(names[0]) else "min" for name, names in SCORES.items()}
     return {**costs, **{f"{bound}_{name}": name for name, bound in worst.items()}}
 
 
@@ -208,7 +211,9 @@ class Choice:
     sentences: int | None
 
 
-def choose(folder, least: str | None = None, models: Sequence[str] = (), **limits: str | float | None) -> Choice:
+def choose(
+    folder: StrPath, least: str | None = None, models: Sequence[str] = (), **limits: str | float | None
+) -> Choice:
     """The best point of a sweep within limits.
 
     >>> choose("sweep", max_latency="30ms", min_bleu=34)  # doctest: +SKIP

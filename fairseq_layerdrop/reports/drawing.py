@@ -4,9 +4,13 @@ import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError
-from ..base.files import write_atomically
+from ..base.files import StrPath, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe & Ito (2008): distinct for colour-blind eyes too.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
@@ -15,7 +19,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
 COLOURS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK)
 
 
-def pyplot():
+def pyplot() -> Any:
     """matplotlib's pyplot, for files alone.
 
     Raises:
@@ -33,14 +37,14 @@ def pyplot():
     return pyplot
 
 
-def encoded(figure, kind: str) -> bytes:
+def encoded(figure: "Figure", kind: str) -> bytes:
     """A figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()
 
 
-def save(figures: Mapping, folder) -> list[Path]:
+def save(figures: "Mapping[str, Figure]", folder: StrPath) -> list[Path]:
     """Write figures as NAME.png and NAME.svg, and close them."""
     paths = [Path(folder) / f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
     for path in paths:
@@ -50,7 +54,7 @@ def save(figures: Mapping, folder) -> list[Path]:
     return paths
 
 
-def close(figures: Mapping) -> None:
+def close(figures: "Mapping[str, Figure]") -> None:
     """Free what figures hold."""
     for figure in figures.values():
         pyplot().close(figure)

@@ -1,8 +1,13 @@
 """The picture of a mixture over sub-networks: code lengths and regret over the text, and the weight of the ball."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .drawing import BLACK, BLUE, COLOURS, GREEN, ORANGE, PINK, RED, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CURVES = {
     "full": ("full network", "-", BLACK),
@@ -14,7 +19,7 @@ CURVES = {
 }
 
 
-def draw_mixture(models: Sequence[Mapping]):
+def draw_mixture(models: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draw code lengths and regret of each model in a column of its own, and the weights W(epsilon) of all in the last.
 
     Args:
@@ -24,6 +29,7 @@ def draw_mixture(models: Sequence[Mapping]):
         matplotlib's figure.
     """
     rows = [[*(f"{what} {number}" for number in range(len(models))), "ball"] for what in ("codes", "regret")]
+    figure: Figure
     figure, panels = pyplot().subplot_mosaic(
         rows, figsize=(5 * len(rows[0]), 6), height_ratios=(2, 1), layout="constrained"
     )
@@ -34,7 +40,7 @@ def draw_mixture(models: Sequence[Mapping]):
     return figure
 
 
-def _draw_code_lengths(model: Mapping, panel) -> None:
+def _draw_code_lengths(model: Mapping[str, Any], panel: "Axes") -> None:
     curves = model["curves"]
     for name, (label, style, colour) in CURVES.items():
         panel.plot(curves["tokens"], curves[name], style, color=colour, label=label)
@@ -46,7 +52,7 @@ def _draw_code_lengths(model: Mapping, panel) -> None:
     panel.legend(fontsize="small")
 
 
-def _draw_regret(model: Mapping, panel) -> None:
+def _draw_regret(model: Mapping[str, Any], panel: "Axes") -> None:
     curves = model["curves"]
     panel.plot(curves["tokens"], curves["regret_bits"], color=CURVES["mixture"][2], label="Bayes mixture - best")
     panel.plot(curves["tokens"], curves["regret_bound_bits"], ":", color=CURVES["bound"][2], label="-log w(best)")
@@ -55,7 +61,7 @@ def _draw_regret(model: Mapping, panel) -> None:
     panel.legend(fontsize="small")
 
 
-def _draw_weights(models: Sequence[Mapping], panel) -> None:
+def _draw_weights(models: Sequence[Mapping[str, Any]], panel: "Axes") -> None:
     for number, model in enumerate(models):
         ball, colour = model["ball"], COLOURS[number % len(COLOURS)]
         panel.plot(ball["epsilon"], ball["weight"], color=colour, label=model["name"], drawstyle="steps-post")

@@ -3,15 +3,17 @@
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from ..base.errors import UserError
-from ..base.files import write_atomically
+from ..base.files import StrPath, write_atomically
 from .choice import COSTS, commands
+from .depths import score_label
 from .drawing import COLOURS, close, encoded
-from .points import LOWER_IS_BETTER, Point, Sweep, read_sweep
-from .sweep_pictures import draw_all, score_label
+from .points import Point, Sweep, is_lower_better, read_sweep
+from .sweep_pictures import draw_all
 
 _CAPTIONS = {
     "depths": "The score over the number of layers kept; where several plans keep as many, the line is of the best.",
@@ -26,7 +28,7 @@ def page(sweep: Sweep, title: str) -> str:
     data = {
         "score": metric,
         "score_label": score_label(metric),
-        "lower_is_better": metric in LOWER_IS_BETTER,
+        "lower_is_better": is_lower_better(metric),
         "costs": [{"key": key, "name": cost.name, "unit": units[key]} for key, cost in COSTS.items()],
         "points": [_for_script(sweep, point) for point in sweep.points],
     }
@@ -45,7 +47,7 @@ def page(sweep: Sweep, title: str) -> str:
     )
 
 
-def report(folder, output=None, title: str = "What pruning costs") -> Path:
+def report(folder: StrPath, output: StrPath | None = None, title: str = "What pruning costs") -> Path:
     """Write the page of the sweep in a folder.
 
     Args:
@@ -67,7 +69,7 @@ def report(folder, output=None, title: str = "What pruning costs") -> Path:
     return path
 
 
-def _for_script(sweep: Sweep, point: Point) -> dict:
+def _for_script(sweep: Sweep, point: Point) -> dict[str, Any]:
     return {
         "model": point.model,
         "plan": point.prune_layers,

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..base.errors import UserError
-from ..base.journal import Journal, read_journal
+from ..base.files import StrPath
+from ..base.journal import Journal, Record, read_journal
 
 NAME = "sweep.jsonl"
 _KIND = {"format": "fairseq-layerdrop sweep", "version": 1}
+_LOWER_IS_BETTER = ("loss", "perplexity")
 _REMEDY = "give another folder"
-LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,21 @@ class Point:
         return sum(kept for kept, _ in self.depths.values())
 
 
+def is_lower_better(metric: str) -> bool:
+    """Whether less of a score is better; of ``perplexity by word`` as of ``perplexity``."""
+    return metric.startswith(_LOWER_IS_BETTER)
+
+
 def better(metric: str, a: float, b: float) -> bool:
     """Whether *a* is a better score than *b*."""
-    return a < b if metric in LOWER_IS_BETTER else a > b
+    return a < b if is_lower_better(metric) else a > b
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A sweep's file: how the points were measured, and the points."""
 
-    run: Mapping
+    run: Mapping[str, Any]
     points: tuple[Point, ...]
 
     @property
@@ -93,7 +100,7 @@ class Sweep:
         return self.points[0].metric
 
 
-def read_sweep(folder) -> Sweep:
+def read_sweep(folder: StrPath) -> Sweep:
     """The sweep in *folder*.
 
     Raises:
@@ -108,7 +115,7 @@ def read_sweep(folder) -> Sweep:
     return Sweep(run, _points(path, records))
 
 
-def _points(path: Path, records: Sequence[Mapping]) -> tuple[Point, ...]:
+def _points(path: Path, records: Sequence[Record]) -> tuple[Point, ...]:
     try:
         return tuple(Point(**record) for record in records)
     except TypeError as error:
@@ -126,7 +133,7 @@ class SweepFile:
         UserError: the folder has another sweep, or can't be written.
     """
 
-    def __init__(self, folder, run: Mapping):
+    def __init__(self, folder: StrPath, run: Mapping[str, Any]):
         self.path = Path(folder) / NAME
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,17 @@
 """The picture of what layers and sub-layers are worth."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .drawing import BLACK, BLUE, GREEN, ORANGE, RED, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLOURS = {"layer": BLACK, "self_attn": BLUE, "encoder_attn": ORANGE, "ffn": GREEN}
 
 
-def draw_sensitivity(told: Mapping):
+def draw_sensitivity(found: Mapping[str, Any]) -> "Figure":
     """Draw what ``fairseq-layerdrop sensitivity`` found: a row of two charts a stack.
 
     On the left what is added to the loss where a layer, or one of its sub-layers, is removed from the full model. On
@@ -15,30 +19,31 @@ def draw_sensitivity(told: Mapping):
     with its standard error where they are a sample. All in bits per token, or per label of a classifier.
 
     Args:
-        told: the content of a ``sensitivity.json``.
+        found: the content of a ``sensitivity.json``.
 
     Returns:
         matplotlib's figure.
     """
-    stacks = list(dict.fromkeys(row["unit"].split(".")[0] for row in told["layers"]))
+    stacks = list(dict.fromkeys(row["unit"].split(".")[0] for row in found["layers"]))
+    figure: Figure
     figure, charts = pyplot().subplots(
         len(stacks), 2, figsize=(10, 3.6 * len(stacks)), width_ratios=(3, 2), layout="constrained", squeeze=False
     )
     for stack, (left, right) in zip(stacks, charts):
-        _increases(left, told, stack)
-        _half_depth(right, told, stack)
-    origin = told["origin"]
-    figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} {_target(told)}s of {origin['subset']}")
+        _increases(left, found, stack)
+        _half_depth(right, found, stack)
+    origin = found["origin"]
+    figure.suptitle(f"{origin['checkpoint']}, {origin['tokens']:,} {_target(found)}s of {origin['subset']}")
     return figure
 
 
-def _target(told: Mapping) -> str:
-    return told["origin"].get("target", "token")
+def _target(found: Mapping[str, Any]) -> str:
+    return str(found["origin"].get("target", "token"))
 
 
-def _increases(chart, told: Mapping, stack: str) -> None:
+def _increases(chart: Any, found: Mapping[str, Any], stack: str) -> None:
     bars: dict[str, dict[int, float]] = {}
-    for row in (*told["layers"], *told["sub_layers"]):
+    for row in (*found["layers"], *found["sub_layers"]):
         where, number, *name = row["unit"].split(".")
         if where == stack:
             bars.setdefault(name[0] if name else "layer", {})[int(number)] = row["increase"]
@@ -47,18 +52,18 @@ def _increases(chart, told: Mapping, stack: str) -> None:
         shift = (place - (len(bars) - 1) / 2) * width
         label = "whole layer" if name == "layer" else name
         chart.bar(
-            [number + shift for number in increases], increases.values(), width, color=_COLOURS[name], label=label
+            [number + shift for number in increases], list(increases.values()), width, color=_COLOURS[name], label=label
         )
     chart.axhline(0, color="black", linewidth=0.8)
-    chart.set(xlabel=f"{stack} layer", ylabel=f"increase of the loss\n(bits per {_target(told)})")
-    chart.set_title(f"removed from the full model (loss {told['loss']:.3f})", fontsize="medium")
+    chart.set(xlabel=f"{stack} layer", ylabel=f"increase of the loss\n(bits per {_target(found)})")
+    chart.set_title(f"removed from the full model (loss {found['loss']:.3f})", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3, axis="y")
     chart.legend()
 
 
-def _half_depth(chart, told: Mapping, stack: str) -> None:
-    rows = [row for row in told["half_depth"] if row["unit"].split(".")[0] == stack]
+def _half_depth(chart: Any, found: Mapping[str, Any], stack: str) -> None:
+    rows = [row for row in found["half_depth"] if row["unit"].split(".")[0] == stack]
     if not rows:
         chart.axis("off")
         chart.text(0.5, 0.5, f"the {stack} has fewer than 2 layers", ha="center", va="center")
@@ -69,7 +74,7 @@ def _half_depth(chart, told: Mapping, stack: str) -> None:
     number, existing = len(rows[0]["subnetworks"]), rows[0]["existing"]  # the same for all layers of a stack
     drawn = f"all {number}" if number == existing else f"{number} random"
     mean = "mean loss ± standard error" if errors else "mean loss"
-    chart.set(xlabel=f"{stack} layer left out", ylabel=f"{mean}\n(bits per {_target(told)})")
+    chart.set(xlabel=f"{stack} layer left out", ylabel=f"{mean}\n(bits per {_target(found)})")
     chart.set_title(f"{drawn} sub-networks of {len(rows) // 2} layers", fontsize="medium")
     chart.xaxis.get_major_locator().set_params(integer=True)
     chart.grid(alpha=0.3)

@@ -18,11 +18,8 @@ from fairseq.data import data_utils
 from .. import register  # noqa: F401 - checkpoints name our models and tasks
 from ..base.errors import UserError
 from ..plan import Structure
-from ..surgery.checkpoint import load_checkpoint
-from ..surgery.export import structure_of
-from ..surgery.history import fingerprint
+from ..surgery.checkpoint import Checkpoint
 from ..surgery.misfit import misfit
-from ..surgery.state import learned_importance
 
 
 @dataclass(frozen=True)
@@ -128,10 +125,8 @@ def load(path, data, overrides: str = "{}", cpu: bool = False, prune_layers: str
     Raises:
         UserError: the checkpoint, the overrides or the plan are wrong.
     """
-    checkpoint = load_checkpoint(path)
-    structure = structure_of(checkpoint)
-    weights = fingerprint(checkpoint["model"])
-    importance = learned_importance(checkpoint["model"])
+    checkpoint = Checkpoint.load(path)
+    structure, weights, importance = checkpoint.structure, checkpoint.fingerprint, checkpoint.importance
     del checkpoint
     try:
         given = ast.literal_eval(overrides)

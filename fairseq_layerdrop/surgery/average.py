@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..base.errors import UserError
-from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .checkpoint_file import CheckpointError, load_checkpoint, save_checkpoint
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 

@@ -1,5 +1,6 @@
 """Building a pruned model in place of the full one."""
 
+import json
 import logging
 import types
 from collections.abc import Mapping
@@ -55,6 +56,9 @@ def _load_sliced(self, state_dict, *args, **kwargs):
     dropped = _numbers(state_dict, self.chunks_before) - _numbers(sliced, self.chunks_after)
     loaded = load_or_tell(self, sliced, *args, **kwargs)
     logger.info(f"pruned layers: kept {plan}; {after + dropped:,} parameters before, {after:,} after")
+    depths = {stack: [len(part.layers), part.depth] for stack, part in plan.stacks.items()}
+    found = {"kept": str(plan), "depths": depths, "parameters": {"before": after + dropped, "after": after}}
+    logger.info(f"pruned layers as JSON: {json.dumps(found)}")
     return loaded
 
 

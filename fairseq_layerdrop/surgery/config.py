@@ -9,7 +9,6 @@ from omegaconf import OmegaConf, open_dict
 
 from ..base.errors import UserError
 from ..plan import (
-    STACKS,
     ModelFacts,
     Plan,
     PlanError,
@@ -21,9 +20,8 @@ from ..plan import (
     parse,
     transformer_structure,
 )
+from .stack_settings import DROPS, StackSettings, all_stack_settings
 
-# The kinds of groups that a training drops, as settings name them: layers, sub-layers, heads.
-DROPS = ("layerdrop", "sublayerdrop", "headdrop")
 # The setting in which our models note the sub-layers that they lack.
 SUBLAYERS_SETTING = "pruned_sublayers"
 # Where the importances that a checkpoint's model has learned are noted when it is loaded.
@@ -76,14 +74,15 @@ def whole_structure(cfg) -> Structure:
             ``--decoder-layers-to-keep`` prunes the model already.
     """
     depths = {}
-    for stack in STACKS:
-        if getattr(cfg, f"{stack}_layers_to_keep", None):
-            raise ConfigError(f"--{stack}-layers-to-keep and --prune-layers exclude each other; keep the latter")
-        depth = getattr(cfg, f"{stack}_layers", None)
-        if isinstance(depth, str) or any(hasattr(cfg, f"{stack}_{name}") for name in _OTHER_SETTINGS):
+    for settings in all_stack_settings(cfg):
+        if settings.layers_to_keep:
+            raise ConfigError(
+                f"--{settings.stack}-layers-to-keep and --prune-layers exclude each other; keep the latter"
+            )
+        if isinstance(settings.layers, str) or settings.has_any(_OTHER_SETTINGS):
             raise not_a_transformer(architecture_of(cfg))
-        if depth is not None:
-            depths[stack] = int(depth)
+        if settings.layers is not None:
+            depths[settings.stack] = int(settings.layers)
     if not depths:
         raise ConfigError("--prune-layers needs a Transformer with encoder_layers or decoder_layers in its settings")
     return transformer_structure(depths, encoder_attn=not getattr(cfg, "no_cross_attention", False))
@@ -111,7 +110,7 @@ def model_structure(cfg) -> Structure:
 
 def model_facts(cfg) -> ModelFacts:
     """Head counts of the model that *cfg* describes, and learned importances where its loading noted any."""
-    heads = {stack: getattr(cfg, f"{stack}_attention_heads", None) for stack in STACKS}
+    heads = {settings.stack: settings.attention_heads for settings in all_stack_settings(cfg)}
     importance = getattr(cfg, IMPORTANCE_SETTING, None) or {}
     return ModelFacts(
         {stack: number for stack, number in heads.items() if number is not None},
@@ -126,7 +125,7 @@ def layer_chunks(cfg, structure: Structure) -> dict[str, list[int]]:
         UserError: they don't make up the depth.
     """
     return {
-        stack: chunks_of(getattr(cfg, f"{stack}_share_layers", None), len(layers), stack)
+        stack: chunks_of(StackSettings(cfg, stack).share_layers, len(layers), stack)
         for stack, layers in structure.items()
     }
 
@@ -139,20 +138,22 @@ def set_plan(cfg, plan: Plan) -> None:
     and a target depth that is reached goes.
     """
     for stack, part in plan.stacks.items():
-        setattr(cfg, f"{stack}_layers", len(part.layers))
+        settings = StackSettings(cfg, stack)
+        settings.layers = len(part.layers)
         if len(part.layers) == part.depth:
             continue
-        for name in (f"{stack}_{kind}_rates" for kind in DROPS):
-            if getattr(cfg, name, None):
-                of_layers = getattr(cfg, name).split(",")
-                setattr(cfg, name, ",".join(of_layers[layer] for layer in part.layers))
-        if getattr(cfg, f"{stack}_share_layers", None):
-            chunks = chunks_of(getattr(cfg, f"{stack}_share_layers"), part.depth, stack)
-            setattr(cfg, f"{stack}_share_layers", chunks_left(chunks, part.layers))
-        if (getattr(cfg, f"{stack}_layerdrop_target_depth", None) or 0) >= len(part.layers):
-            setattr(cfg, f"{stack}_layerdrop_target_depth", None)
-        if getattr(cfg, f"{stack}_layerdrop_learned", False):
-            setattr(cfg, f"{stack}_layerdrop_learned", False)
+        for kind in DROPS:
+            listed = settings.rates(kind)
+            if listed:
+                of_layers = listed.split(",")
+                setattr(settings, f"{kind}_rates", ",".join(of_layers[layer] for layer in part.layers))
+        if settings.share_layers:
+            chunks = chunks_of(settings.share_layers, part.depth, stack)
+            settings.share_layers = chunks_left(chunks, part.layers)
+        if (settings.layerdrop_target_depth or 0) >= len(part.layers):
+            settings.layerdrop_target_depth = None
+        if settings.layerdrop_learned:
+            settings.layerdrop_learned = False
     if SUBLAYERS_SETTING in cfg:
         spec = drop_spec(whole_structure(cfg), plan.pruned)
         setattr(cfg, SUBLAYERS_SETTING, None if spec is None else str(spec))

@@ -6,18 +6,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .checkpoint import load_checkpoint
-from .config import SUBLAYERS_SETTING, layer_chunks, model_structure, not_a_transformer, settings_as_dict
-from .history import pruning_history
-from .progress import updates_of
-from .state import (
-    is_transformer,
-    layer_of,
-    learned_importance,
-    shared_keys,
-    state_structure,
-    without_importance,
-)
+from .checkpoint import Checkpoint
+from .config import layer_chunks
+from .stack_settings import DROPS, StackSettings
+from .state import layer_of, shared_keys, without_importance
 
 # Entries of fairseq's state dicts that are buffers, by the last part of their names.
 _BUFFERS = {"version", "_float_tensor", "num_updates"}
@@ -40,7 +32,7 @@ class Description:
         parameters_by_part: the same by part: ``embeddings and output``, and each stack's ``layers``.
         updates: number of training updates; None where the checkpoint doesn't tell.
         pruning_history: how the model was pruned, oldest first; see
-            :func:`~fairseq_layerdrop.surgery.history_entry`.
+            :meth:`~fairseq_layerdrop.surgery.checkpoint.Checkpoint.history_entry`.
     """
 
     architecture: str
@@ -60,35 +52,25 @@ class Description:
         return asdict(self)
 
 
-def _settings(checkpoint: Mapping, part: str) -> dict:
-    """The settings of ``model`` or ``task`` as a dictionary, from new checkpoints (``cfg``) and old ones (``args``)."""
-    cfg = checkpoint.get("cfg")
-    settings = cfg[part] if cfg else checkpoint["args"]
-    return settings_as_dict(settings)
-
-
-def _layerdrop(model: Mapping, stack: str, depth: int) -> float:
+def _layerdrop(settings: StackSettings, depth: int) -> float:
     """The LayerDrop rate asked for; of listed ones the mean."""
-    listed, target = (model.get(f"{stack}_layerdrop_{name}") for name in ("rates", "target_depth"))
-    if listed:
-        rates = [float(rate) for rate in listed.split(",")]
+    if settings.layerdrop_rates:
+        rates = [float(rate) for rate in settings.layerdrop_rates.split(",")]
         return sum(rates) / len(rates)
-    return 1 - target / depth if target else float(model.get(f"{stack}_layerdrop") or 0)
+    target = settings.layerdrop_target_depth
+    return 1 - target / depth if target else float(settings.layerdrop)
 
 
-def _dropping(model: Mapping, stack: str) -> list[str]:
-    def given(name):
-        return model.get(f"{stack}_{name}")
-
-    words = [f"LayerDrop rates {given('layerdrop_rates')}"] if given("layerdrop_rates") else []
-    words += ["rates learned"] if given("layerdrop_learned") else []
-    for groups, kind in (("sub-layers", "sublayerdrop"), ("heads", "headdrop")):
-        words += [f"{groups} {given(kind):g}"] if given(kind) else []
-        words += [f"{groups} {given(f'{kind}_rates')}"] if given(f"{kind}_rates") else []
-    if words or given("layerdrop") or given("layerdrop_target_depth"):
-        schedules = ((model.get(f"layerdrop_{kind}_schedule"), kind) for kind in ("depth", "time"))
+def _dropping(settings: StackSettings) -> list[str]:
+    words = [f"LayerDrop rates {settings.layerdrop_rates}"] if settings.layerdrop_rates else []
+    words += ["rates learned"] if settings.layerdrop_learned else []
+    for groups, kind in zip(("sub-layers", "heads"), DROPS[1:], strict=True):
+        words += [f"{groups} {settings.rate(kind):g}"] if settings.rate(kind) else []
+        words += [f"{groups} {settings.rates(kind)}"] if settings.rates(kind) else []
+    if words or settings.drops:
+        schedules = ((getattr(settings.cfg, f"layerdrop_{kind}_schedule", None), kind) for kind in ("depth", "time"))
         words += [f"{name} in {kind}" for name, kind in schedules if name not in (None, "uniform", "constant")]
-    return words + ([f"layers shared by {given('share_layers')}"] if given("share_layers") else [])
+    return words + ([f"layers shared by {settings.share_layers}"] if settings.share_layers else [])
 
 
 def _teacher(task: Mapping) -> str | None:
@@ -102,27 +84,19 @@ def describe(checkpoint) -> Description:
     """Tell what a checkpoint holds.
 
     Args:
-        checkpoint: a file's path, or what :func:`~fairseq_layerdrop.surgery.checkpoint.load_checkpoint` returns.
+        checkpoint: a file's path, or a :class:`~fairseq_layerdrop.surgery.checkpoint.Checkpoint`.
 
     Raises:
         UserError: the file is no checkpoint, or the model isn't a Transformer.
     """
-    if not isinstance(checkpoint, Mapping):
-        checkpoint = load_checkpoint(checkpoint)
-    model = _settings(checkpoint, "model")
-    task = _settings(checkpoint, "task")
-    architecture = model.get("_name") or model.get("arch") or "unknown"
-    if not model.get(SUBLAYERS_SETTING) and not is_transformer(checkpoint["model"]):
-        raise not_a_transformer(architecture)
-    structure = state_structure(checkpoint["model"])
-    depths = {stack: len(layers) for stack, layers in structure.items()}
-    known = Namespace(**model)
-    if model.get(SUBLAYERS_SETTING):  # it tells of heads, which the state dict doesn't
-        structure = model_structure(known)
-    shared = shared_keys(checkpoint["model"], layer_chunks(known, structure))
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.load(checkpoint)
+    model, structure = Namespace(**checkpoint.settings("model")), checkpoint.structure
+    stacks = {stack: StackSettings(model, stack) for stack in structure}
+    shared = shared_keys(checkpoint.weights, layer_chunks(model, structure))
     parts: dict[str, int] = {}
     matrices: list[torch.Tensor] = []
-    for key, tensor in without_importance(checkpoint["model"]).items():
+    for key, tensor in without_importance(checkpoint.weights).items():
         if key.rpartition(".")[2] in _BUFFERS:
             continue
         layer = layer_of(key)
@@ -136,16 +110,16 @@ def describe(checkpoint) -> Description:
         part = f"{layer[0]} layers" if layer else "embeddings and output"
         parts[part] = parts.get(part, 0) + tensor.numel()
     return Description(
-        architecture=architecture,
-        task=task.get("_name") or task.get("task") or "unknown",
-        depths=depths,
+        architecture=checkpoint.architecture,
+        task=checkpoint.task,
+        depths={stack: len(layers) for stack, layers in structure.items()},
         sub_layers={stack: tuple(tuple(layer.texts) for layer in layers) for stack, layers in structure.items()},
-        layerdrop={stack: _layerdrop(model, stack, depth) for stack, depth in depths.items()},
-        dropping={stack: _dropping(model, stack) for stack in structure},
-        teacher=_teacher(task),
-        importance=learned_importance(checkpoint["model"]),
+        layerdrop={stack: _layerdrop(stacks[stack], len(layers)) for stack, layers in structure.items()},
+        dropping={stack: _dropping(settings) for stack, settings in stacks.items()},
+        teacher=_teacher(checkpoint.settings("task")),
+        importance=checkpoint.importance,
         parameters=sum(parts.values()),
         parameters_by_part=parts,
-        updates=updates_of(checkpoint),
-        pruning_history=pruning_history(checkpoint),
+        updates=checkpoint.updates,
+        pruning_history=checkpoint.history,
     )

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..plan import Plan, PlanError, plan_from_dict, plan_to_dict
-from ..version import __version__
-from .progress import updates_of
+from ..plan import PlanError, plan_from_dict
 
 HISTORY_KEY = "pruning_history"
 
@@ -23,32 +21,6 @@ def fingerprint(state_dict: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return f"sha256:{digest.hexdigest()}"
-
-
-def pruning_history(checkpoint: Mapping) -> list[dict]:
-    """How a checkpoint's model was pruned, oldest first, each time as :func:`history_entry` gives it."""
-    history = (checkpoint.get("task_state") or {}).get(HISTORY_KEY)
-    return list(history) if isinstance(history, list) else []
-
-
-def history_entry(plan: Plan, checkpoint: Mapping, weights: Mapping, name: str, ema: bool = False) -> dict:
-    """What is noted when *plan* is applied to a checkpoint.
-
-    Args:
-        plan: what was kept.
-        checkpoint: the full checkpoint.
-        weights: the state dict of it that was pruned.
-        name: its file's name.
-        ema: whether the weights are averaged ones.
-    """
-    return {
-        "plan": plan_to_dict(plan),
-        "checkpoint": name,
-        "fingerprint": fingerprint(weights),
-        "updates": updates_of(checkpoint),
-        "ema": ema,
-        "version": __version__,
-    }
 
 
 def history_in_words(history: list[dict]) -> list[str]:

@@ -7,7 +7,7 @@ from .layerdrop_sentence_prediction import LayerDropSentencePredictionTask
 from .layerdrop_summarization import LayerDropSummarizationTask
 from .layerdrop_translation import LayerDropTranslationTask
 from .named_files import LAST
-from .prunable import PrunableTask, our_task, prunable_task
+from .prunable import PrunableTask, prunable_task
 
 __all__ = [
     "LAST",
@@ -18,6 +18,5 @@ __all__ = [
     "LayerDropSummarizationTask",
     "LayerDropTranslationTask",
     "PrunableTask",
-    "our_task",
     "prunable_task",
 ]

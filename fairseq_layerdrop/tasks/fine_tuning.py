@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 from ..base.errors import UserError
-from ..plan import STACKS, Plan, PlanFile, PruneSpec, drop_spec, plan_from_dict, plan_to_dict, transformer_structure
-from ..surgery.checkpoint import load_checkpoint
+from ..plan import Plan, PlanFile, PruneSpec, drop_spec, plan_from_dict, plan_to_dict, transformer_structure
+from ..surgery.checkpoint import Checkpoint
 from ..surgery.config import SUBLAYERS_SETTING, model_structure, set_plan
-from ..surgery.export import structure_of
-from ..surgery.history import history_entry, history_in_words, pruning_history
-from ..surgery.state import has_structure, learned_importance
+from ..surgery.history import history_in_words
+from ..surgery.stack_settings import all_stack_settings
+from ..surgery.state import has_structure
 from .named_files import LAST
 
 logger = logging.getLogger(__name__)
@@ -66,27 +66,27 @@ def _history_of(run, cfg, plan) -> list[dict]:
                 "--finetune-from-model gives one"
             )
         return []
-    checkpoint = load_checkpoint(start)
-    history = pruning_history(checkpoint)
+    checkpoint = Checkpoint.load(start)
+    history = checkpoint.history
     goes_on = _takes_optimizer_state(run.checkpoint, checkpoint)
     if plan is None:
         # Of models that are neither ours nor pruned, fairseq itself tells what doesn't fit.
         ours = history or SUBLAYERS_SETTING in cfg
-        if ours and not has_structure(checkpoint["model"], model_structure(cfg)):
+        if ours and not has_structure(checkpoint.weights, model_structure(cfg)):
             what = f"is pruned: {history_in_words(history)[-1]}" if history else "is of another shape"
             raise UserError(
                 f"the model in {start} {what}; {'repeat its --prune-layers, or ' if history else ''}give "
-                f"{_structure_flags(structure_of(checkpoint))}"
+                f"{_structure_flags(checkpoint.structure)}"
             )
     elif plan.pruned != plan.full:
-        if has_structure(checkpoint["model"], plan.full):
+        if has_structure(checkpoint.weights, plan.full):
             if goes_on:
                 raise UserError(
                     "the optimizer state of a full model doesn't fit a pruned one; with --restore-file give "
                     "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters, or take "
                     "--finetune-from-model and another --save-dir"
                 )
-            history.append(history_entry(plan, checkpoint, checkpoint["model"], start.name))
+            history.append(checkpoint.history_entry(plan))
         elif history and history[-1]["plan"] != plan_to_dict(plan):
             raise UserError(
                 f"the model in {start} is pruned otherwise: {history_in_words(history)[-1]}; "
@@ -97,15 +97,16 @@ def _history_of(run, cfg, plan) -> list[dict]:
     return history
 
 
-def _check_importance(cfg, start: Path, checkpoint) -> None:
+def _check_importance(cfg, start: Path, checkpoint: Checkpoint) -> None:
     """Refuse to go on with an optimizer that knows other importances than are learned.
 
     Raises:
         UserError: learned rates began or ended since *start* was saved.
     """
-    before = learned_importance(checkpoint["model"])
-    for stack in STACKS:
-        if bool(getattr(cfg, f"{stack}_layerdrop_learned", False)) != (stack in before):
+    before = checkpoint.importance
+    for settings in all_stack_settings(cfg):
+        stack = settings.stack
+        if settings.layerdrop_learned != (stack in before):
             did, do = ("with", "give it again") if stack in before else ("without", "leave it out")
             raise UserError(
                 f"the model in {start} was trained {did} --{stack}-layerdrop-learned; {do}, or begin a training from "
@@ -130,8 +131,8 @@ def starting_spec(run, spec):
     start = _starting_point(run.checkpoint) if run is not None else None
     if start is None:
         return spec, {}
-    checkpoint = load_checkpoint(start)
-    importance, history = learned_importance(checkpoint["model"]), pruning_history(checkpoint)
+    checkpoint = Checkpoint.load(start)
+    importance, history = checkpoint.importance, checkpoint.history
     if isinstance(spec, PruneSpec) and spec.needs_importance and not importance and history:
         return PlanFile(plan_from_dict(history[-1]["plan"], str(start)), {}, str(start)), {}
     return spec, importance
@@ -153,7 +154,7 @@ def _starting_point(settings) -> Path | None:
     return _unfinished(settings) or _first_file([settings.finetune_from_model])
 
 
-def _takes_optimizer_state(settings, checkpoint) -> bool:
+def _takes_optimizer_state(settings, checkpoint: Checkpoint) -> bool:
     """Whether a training that begins with *checkpoint* takes the state of its optimizer over."""
-    kept = checkpoint.get("last_optimizer_state") is not None and not settings.reset_optimizer
+    kept = checkpoint.content.get("last_optimizer_state") is not None and not settings.reset_optimizer
     return kept and _unfinished(settings) is not None

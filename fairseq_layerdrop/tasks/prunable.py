@@ -15,7 +15,6 @@ from ..modules import LayerImportance
 from ..plan import parse
 from ..surgery.build import build_pruned
 from ..surgery.config import complete_architecture, copy_config
-from ..surgery.export import task_name
 from ..surgery.history import HISTORY_KEY
 from ..surgery.misfit import tell_misfits
 from .best_metric import check_best_metric
@@ -216,12 +215,3 @@ def prunable_task(name: str) -> str:
             f"prune_layers works with the tasks {known} and those derived from ours, and this checkpoint's is {name}"
         )
     return ours
-
-
-def our_task(checkpoint) -> str:
-    """Name of the task that takes ``--prune-layers`` for a checkpoint.
-
-    Raises:
-        UserError: there is none for the checkpoint's own task.
-    """
-    return prunable_task(task_name(checkpoint))

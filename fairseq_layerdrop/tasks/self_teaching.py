@@ -13,6 +13,7 @@ import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from ..base.errors import UserError
+from ..models import refuse_dropping_heads
 from ..modules import (
     LayerDropModuleList,
     Skips,
@@ -179,10 +180,8 @@ class Teaching:
             draw = {name: skips_of(plan.stacks[name], _members(of_stack)) for name, of_stack in layers.items()}
             self.draws.append((draw, weight))
         for name in layers:
-            for setting in (f"{name}_xformers_att_config", "quant_noise_pq"):
-                if getattr(cfg, setting, None) and any(skips.heads for draw, _ in self.draws for skips in draw[name]):
-                    flag = f"--{setting.replace('_', '-')}"
-                    raise UserError(f"heads in --layerdrop-plans and {flag} exclude each other; leave one out")
+            if any(skips.heads for draw, _ in self.draws for skips in draw[name]):
+                refuse_dropping_heads(cfg, name, "heads in --layerdrop-plans")
         self.draws.sort(key=lambda draw: kept_share(layers, draw[0], self._depth))
         if not (self.plans or rates or self.both_ways):
             logger.warning(

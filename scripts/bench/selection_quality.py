@@ -25,7 +25,7 @@ from pathlib import Path
 
 from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.evaluation import Perplexity, detokenised_bleu, read_eval_lm_log, read_generation_log
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.history import fingerprint
 
 RULES = ("every_other", "top", "bottom", "middle")

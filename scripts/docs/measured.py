@@ -43,7 +43,7 @@ def _depths(kept: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"(\d+) of \d+ layers", kept)))
 
 
-# Tables by depth, as fairseq_layerdrop.evaluation.depth_table writes them.
+# Tables by depth, as fairseq_layerdrop.reports.depth_table writes them.
 
 
 def _by_depth(name: str) -> dict[tuple, Mapping]:

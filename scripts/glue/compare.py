@@ -29,7 +29,10 @@ from fairseq_layerdrop.base.files import write_atomically
 from fairseq_layerdrop.cli.data_flags import at_least_one
 from fairseq_layerdrop.evaluation.cost import machine
 from fairseq_layerdrop.evaluation.glue import METRICS, majority_scores
-from fairseq_layerdrop.evaluation.glue_table import (
+from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
+from fairseq_layerdrop.recipes.config import config_flags, read_config
+from fairseq_layerdrop.recipes.devices import fit_to_devices
+from fairseq_layerdrop.reports.glue_table import (
     RANDOM,
     STRATEGIES,
     Row,
@@ -40,13 +43,8 @@ from fairseq_layerdrop.evaluation.glue_table import (
     runs_of,
     to_markdown,
 )
-from fairseq_layerdrop.plan import parse, read_ladder, transformer_structure
-from fairseq_layerdrop.recipes.config import config_flags, read_config
-from fairseq_layerdrop.recipes.devices import fit_to_devices
 from fairseq_layerdrop.running.loading import Data, be_quiet
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.export import flat_settings, structure_of, task_settings
-from fairseq_layerdrop.surgery.history import fingerprint
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
 
 # Settings of the pre-trained model that its fine-tuning must repeat, beside its architecture's name.
 SHAPE = (
@@ -67,27 +65,27 @@ class Comparison:
         self.args = args
         self.folder: Path = args.folder
         self.rows = self.folder / "rows.jsonl"
-        checkpoint = load_checkpoint(args.checkpoint)
-        structure = structure_of(checkpoint)
-        if list(structure) != ["encoder"] or task_settings(checkpoint)["_name"] != "masked_lm":
+        checkpoint = Checkpoint.load(args.checkpoint)
+        structure = checkpoint.structure
+        if list(structure) != ["encoder"] or checkpoint.stock_task_settings["_name"] != "masked_lm":
             raise UserError(f"{args.checkpoint} is no masked language model")
         self.depth = len(structure["encoder"])
         self.name = args.name or Path(args.checkpoint).resolve().parent.name
         if "/" in self.name or self.name == RANDOM:
             raise UserError(f"NAME can't be {self.name!r}; it goes into names of files, and {RANDOM!r} is taken")
-        self.seconds_before = (checkpoint.get("extra_state") or {}).get("previous_training_time", 0)
-        self.fingerprint = fingerprint(checkpoint["model"])
-        settings = flat_settings(checkpoint)
+        self.seconds_before = (checkpoint.content.get("extra_state") or {}).get("previous_training_time", 0)
+        self.fingerprint = checkpoint.fingerprint
+        settings = checkpoint.flat_settings
         name = f"layerdrop_{settings._name.removeprefix('layerdrop_')}"
         if name not in ARCH_MODEL_REGISTRY:
             raise UserError(f"there is no architecture {name} for {args.checkpoint}")
-        positions = next(value for key, value in checkpoint["model"].items() if key.endswith("embed_positions.weight"))
+        positions = next(value for key, value in checkpoint.weights.items() if key.endswith("embed_positions.weight"))
         given = {setting: getattr(settings, setting, None) for setting in SHAPE}  # stock models don't share layers
         self.shape = {"_name": name, **{setting: value for setting, value in given.items() if value is not None}}
         self.max_positions = len(positions) - 2  # the first two are for padding
         dictionary = Dictionary.load(str(self.folder / "data-bin/input0/dict.txt"))
         dictionary.add_symbol("<mask>")  # as fairseq's tasks do
-        symbols = next(len(value) for key, value in checkpoint["model"].items() if key.endswith("embed_tokens.weight"))
+        symbols = next(len(value) for key, value in checkpoint.weights.items() if key.endswith("embed_tokens.weight"))
         if symbols != len(dictionary):
             raise UserError(
                 f"{args.checkpoint} has {symbols:,} symbols and {self.folder} {len(dictionary):,}; prepare the task "
@@ -238,7 +236,7 @@ class Comparison:
     def row(self, run: Run, checkpoint: Path) -> Row:
         """What a run's last checkpoint gives."""
         found = measure(self.args.task, self.folder / "data-bin", checkpoint, *self.device())
-        trained = load_checkpoint(checkpoint)["extra_state"]["previous_training_time"]
+        trained = Checkpoint.load(checkpoint).content["extra_state"]["previous_training_time"]
         return Row(
             run=run,
             layers=self.layers(run),

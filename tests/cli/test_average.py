@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import ends_in_one_line, layerdrop
 from tests.outputs import load, outputs
 

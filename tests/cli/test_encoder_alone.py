@@ -10,7 +10,7 @@ from fairseq_cli import validate
 from fairseq_layerdrop.plan import read_ladder, read_plan
 from fairseq_layerdrop.reports.points import read_sweep
 from fairseq_layerdrop.running.loading import batches, load
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, layerdrop, said
 from tests.test_scripts import environment
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.progress import has_ended
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import layerdrop, train_translation
 
 
@@ -15,8 +15,10 @@ def test_own_limits(checkpoint, stock_checkpoint, translation_data, tmp_path):
     assert layerdrop("ended", tmp_path / "checkpoint_last.pt").returncode == 0
     state = load_checkpoint(checkpoint)
     state["cfg"]["optimization"]["max_update"] = 5
-    assert not has_ended(state)
-    assert has_ended({**state, "args": state["cfg"]["model"], "cfg": None})  # its settings are those of the command
+    assert not Checkpoint(state).has_ended()
+    assert Checkpoint(
+        {**state, "args": state["cfg"]["model"], "cfg": None}
+    ).has_ended()  # its settings are those of the command
 
 
 @pytest.mark.parametrize(

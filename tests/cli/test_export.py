@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.plan import parse, read_plan, transformer_structure
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.state import state_structure
 from tests.commands import (
     EVALUATE,

@@ -11,7 +11,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from fairseq_layerdrop.recipes.checkpoint_flags import checkpoint_config, training_flags
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.config import complete_architecture
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
@@ -88,7 +89,7 @@ LANGUAGE = ("data", "--user-dir", USER_DIR, "--task", "layerdrop_language_modeli
 )  # fmt: skip
 def test_of_any_training(arguments):
     cfg = parsed(arguments)
-    printed, left = training_flags(checkpoint_config({"cfg": cfg}), {})
+    printed, left = training_flags(checkpoint_config(Checkpoint({"cfg": cfg})), {})
     assert settings(parsed(printed)) == settings(cfg) and not left
 
 

@@ -12,8 +12,8 @@ from fairseq_layerdrop.analysis.sweep import plans_for
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import Ladder, parse, transformer_structure, write_ladder, write_plan
 from fairseq_layerdrop.reports.points import read_sweep
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.export import plan_for, structure_of
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import (
     NEEDS_FAIRSEQ_MAIN,
     ROOT,
@@ -262,7 +262,7 @@ def test_a_plan_that_was_rewritten(lm_data, tmp_path):
     def write(text, structure):
         write_plan(parse(text).resolve(structure), tmp_path / "plan.json")
 
-    structure = structure_of(load_checkpoint(tmp_path / "checkpoint_last.pt"))
+    structure = Checkpoint.load(tmp_path / "checkpoint_last.pt").structure
     write("decoder=keep:0-3", {"decoder": structure["decoder"][:5]})
     ends_in_one_line(layerdrop(*ask, check=False), "plan.json")
     assert not (tmp_path / "sweep/sweep.jsonl").exists()
@@ -284,7 +284,7 @@ def test_learned_layers(translation_data, tmp_path):
     )  # fmt: skip
     point = read_sweep(tmp_path / "sweep").points[1]
     assert point.prune_layers == "decoder=keep:2@learned"
-    assert point.kept == str(plan_for(load_checkpoint(path), parse(point.prune_layers)))
+    assert point.kept == str(Checkpoint.load(path).plan(parse(point.prune_layers)))
 
 
 @pytest.mark.parametrize(

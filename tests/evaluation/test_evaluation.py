@@ -5,9 +5,18 @@ import json
 import pytest
 import sacrebleu
 
-from fairseq_layerdrop.evaluation import LogError, Metric, detokenised_bleu, read_generation_log, read_validation_log
-from fairseq_layerdrop.evaluation.depth_table import kept_layers, measure, pruned_stacks, to_markdown
+from fairseq_layerdrop.evaluation import (
+    LogError,
+    Metric,
+    Pruning,
+    detokenised_bleu,
+    read_generation_log,
+    read_validation_log,
+)
+from fairseq_layerdrop.reports.depth_table import measure, to_markdown
+from fairseq_layerdrop.reports.depths import DepthScore, varying_stacks
 from tests.commands import run
+from tests.markdown import lines_of
 
 REFERENCES = ["ein Mann geht .", "zwei Frauen sprechen laut .", "das Haus ist rot ."]
 
@@ -33,12 +42,12 @@ class TestGenerationLog:
         path.write_bytes(log(["a\x85b\rc", "", "c"], kept="decoder 2 of 4 layers (0,2)").encode())
         read = read_generation_log(path)
         assert read.hypotheses == ["a\x85b\rc", "", "c"]
-        assert (read.seconds, read.tokens, read.parameters) == (2.5, 1234, 600)
-        assert read.kept == "decoder 2 of 4 layers (0,2)"
+        assert (read.seconds, read.tokens, read.pruning.parameters) == (2.5, 1234, 600)
+        assert read.pruning == Pruning("decoder 2 of 4 layers (0,2)", {"decoder": (2, 4)}, 600)
 
     def test_without_plan(self, tmp_path):
         (tmp_path / "a.log").write_text(log(["a"]))
-        assert read_generation_log(tmp_path / "a.log").kept is None
+        assert read_generation_log(tmp_path / "a.log").pruning is None
 
     @pytest.mark.parametrize(
         "text, words",
@@ -63,7 +72,7 @@ class TestValidationLog:
     def test_read(self, tmp_path):
         (tmp_path / "a.log").write_text(self.TEXT)
         read = read_validation_log(tmp_path / "a.log")
-        assert (read.loss, read.kept, read.parameters) == (3.0, "encoder 2 of 4 layers (0,2)", 500)
+        assert read.loss == 3 and read.pruning == Pruning("encoder 2 of 4 layers (0,2)", {"encoder": (2, 4)}, 500)
 
     def test_unfinished(self, tmp_path):
         (tmp_path / "a.log").write_text(self.TEXT.splitlines()[0])
@@ -74,7 +83,7 @@ class TestValidationLog:
         (tmp_path / "small").mkdir()
         (tmp_path / "small" / "a.log").write_text(self.TEXT)
         rows, signature = measure([tmp_path / "small"], Metric("masked-lm"))
-        assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |\n" in to_markdown(rows, signature)
+        assert "| encoder 2 of 4 layers (0,2) | 500 | 8.0 / 3.0 |" in lines_of(to_markdown(rows, signature))
 
 
 class TestBleu:
@@ -101,14 +110,14 @@ class TestDepthTable:
                 log(half, kept=pruned, seconds="1.5").replace("600 after", "400 after")
             )
         run(
-            "python", "-m", "fairseq_layerdrop.evaluation.depth_table", "--reference", tmp_path / "ref",
+            "python", "-m", "fairseq_layerdrop.reports.depth_table", "--reference", tmp_path / "ref",
             "--metric", "sacrebleu", "--out", tmp_path / "out", tmp_path / "ours", tmp_path / "theirs",
         )  # fmt: skip
         rows = json.loads((tmp_path / "out.json").read_text())["rows"]
         assert [(row["model"], row["kept"][-5:], round(row["scores"]["BLEU"])) for row in rows] == [
             ("ours", "(0-3)", 100), ("theirs", "(0-3)", 100), ("ours", "(0,2)", 100), ("theirs", "(0,2)", 0),
         ]  # fmt: skip
-        table = (tmp_path / "out.md").read_text().splitlines()
+        table = lines_of((tmp_path / "out.md").read_text())
         assert (
             table[2] == "| encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3) | 600 | 100.0 | 2.5 | 100.0 | 2.5 |"
         )
@@ -119,7 +128,8 @@ class TestDepthTable:
             log(REFERENCES, kept="encoder 6 of 6 layers (0-5), decoder 4 of 4 layers (0-3)")
         )
         rows, _ = measure([tmp_path], Metric("sacrebleu"), REFERENCES)
-        assert pruned_stacks(rows) == ["encoder", "decoder"] and kept_layers(rows[0], pruned_stacks(rows)) == 10
+        point = DepthScore("a", rows[0].depths, 100)
+        assert varying_stacks([point]) == ("encoder", "decoder") and point.layers(varying_stacks([point])) == 10
 
     def test_perplexity_beside_the_papers(self, tmp_path):
         for name, (kept, loss, parameters) in {
@@ -135,11 +145,11 @@ class TestDepthTable:
         assert [row.scores["perplexity by word"] for row in rows] == [256, 1024]
         assert "1,200 tokens" in signature and [row.seconds for row in rows] == [3.5, 3.5]
         paper = {"table": "Table 2", "metric": "perplexity", "values": {tmp_path.name: {"perplexity by token": 18.3}}}
-        assert to_markdown(rows, signature, paper).splitlines()[4] == (
-            "| paper, full depth (Table 2, perplexity) |  | - / 18.3 |  |"
+        assert lines_of(to_markdown(rows, signature, paper))[4] == (
+            "| paper, full depth (Table 2, perplexity) | | - / 18.3 | |"
         )
-        assert to_markdown(rows, "", {**paper, "values": {tmp_path.name: "diverges"}}).splitlines()[4].endswith(
-            "| diverges |  |"
+        assert lines_of(to_markdown(rows, "", {**paper, "values": {tmp_path.name: "diverges"}}))[4].endswith(
+            "| diverges | |"
         )  # fmt: skip
 
     def test_subwords(self, tmp_path):
@@ -155,7 +165,7 @@ class TestDepthTable:
         (tmp_path / "ours").mkdir()
         (tmp_path / "ours" / "1.log").write_text(log(["a"], kept="decoder 4 of 4 layers (0-3)"))
         done = run(
-            "python", "-m", "fairseq_layerdrop.evaluation.depth_table", "--reference", tmp_path / "ref",
+            "python", "-m", "fairseq_layerdrop.reports.depth_table", "--reference", tmp_path / "ref",
             "--out", tmp_path / "out", tmp_path / "ours", check=False,
         )  # fmt: skip
         assert done.returncode and done.stderr.splitlines()[-1].endswith("has 1 hypotheses for 3 references")

@@ -12,7 +12,7 @@ from fairseq_layerdrop.evaluation import (
     read_validation_log,
     tokenised_bleu,
 )
-from fairseq_layerdrop.evaluation.depth_table import measure
+from fairseq_layerdrop.reports.depth_table import measure
 from tests.commands import (
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,
@@ -118,7 +118,7 @@ class TestResultsPath:
             assert (read.hypotheses, read.references) == (log.hypotheses, log.references)
             scored = layerdrop("score", file, "--metric", "bleu").stdout
             assert f"{tokenised_bleu(log.tokenised, log.references).score:.2f}" in scored
-        assert (read.seconds, read.tokens, read.kept) == (None, None, None)
+        assert (read.seconds, read.tokens, read.pruning) == (None, None, None)
 
     def test_mistakes(self, bare, whole, tmp_path):
         lines = whole.read_text().split("\n")

@@ -3,8 +3,13 @@
 import pytest
 from matplotlib.colors import LogNorm
 
-from fairseq_layerdrop.reports.sweep_pictures import draw_depths, draw_grid, varying_stacks
+from fairseq_layerdrop.reports.depths import varying_stacks
+from fairseq_layerdrop.reports.sweep_pictures import draw_all, draw_grid
 from tests.reports.sweeps import point, sweep
+
+
+def depths(of_sweep):
+    return draw_all(of_sweep)["depths"]
 
 
 def curves(figure):
@@ -19,12 +24,12 @@ class TestDepths:
             for name, encoder in (("6-6", 6), ("12-6", 12))
             for decoder in (6, 3, 1)
         ]
-        figure = draw_depths(sweep(*points))
+        figure = depths(sweep(*points))
         assert curves(figure) == {"6-6": ([1, 3, 6], [7, 9, 12]), "12-6": ([1, 3, 6], [13, 15, 18])}
         assert figure.axes[0].get_xlabel() == "decoder layers kept"
 
     def test_both_stacks(self):
-        figure = draw_depths(sweep(point(layers=(6, 6)), point(layers=(3, 6)), point(layers=(6, 2))))
+        figure = depths(sweep(point(layers=(6, 6)), point(layers=(3, 6)), point(layers=(6, 2))))
         assert curves(figure)["a"][0] == [8, 9, 12]
         assert figure.axes[0].get_xlabel() == "encoder and decoder layers kept"
 

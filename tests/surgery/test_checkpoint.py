@@ -9,7 +9,7 @@ import pytest
 import torch
 from fairseq.file_io import PathManager
 
-from fairseq_layerdrop.surgery.checkpoint import CheckpointError, load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import CheckpointError, load_checkpoint
 
 GOOD = {
     "args": None,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop.plan import ModelFacts, parse
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.state import state_structure
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, layerdrop, run, train_lm, train_translation
 from tests.outputs import load, outputs, same_but_for_steps

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import EVALUATE, NEEDS_FAIRSEQ_MAIN, TRAIN, USER_DIR, generate, layerdrop, run, said, train_lm
 
 pytestmark = NEEDS_FAIRSEQ_MAIN

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import (
     LAYERDROP_TRANSLATION,
     NEEDS_FAIRSEQ_MAIN,

@@ -14,7 +14,7 @@ from fairseq.models.ema.ema import EMA
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery.checkpoint import CheckpointError, load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import CheckpointError, load_checkpoint
 from fairseq_layerdrop.surgery.state import slice_state_dict, state_structure
 from tests.commands import (
     LAYERDROP_TRANSLATION,

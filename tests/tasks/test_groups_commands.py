@@ -9,8 +9,8 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from fairseq_layerdrop.plan import parse, transformer_structure
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.history import pruning_history
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.surgery.state import learned_importance
 from tests.commands import (
     EVALUATE,
@@ -125,7 +125,7 @@ class TestHeads:
         train_translation(translation_data, tuned, 2, *tune)
         checkpoint = load_checkpoint(tuned / "checkpoint_last.pt")
         assert checkpoint["model"]["decoder.layers.1.self_attn.q_proj.weight"].shape == (32, 64)
-        assert len(pruning_history(checkpoint)) == 1
+        assert len(Checkpoint(checkpoint).history) == 1
         # its export is told what it needs to be trained on
         layerdrop("export", tuned / "checkpoint_last.pt", "-o", tmp_path / "heads.pt")
         done = train_translation(translation_data, tmp_path / "other", 1, "--finetune-from-model",
@@ -178,7 +178,7 @@ class TestLearned:
         told = said(train_translation(translation_data, tmp_path, 1, *tune))
         assert "encoder 2 of 6 layers" in told and not learned_importance(weights(tmp_path / "checkpoint_last.pt"))
         train_translation(translation_data, tmp_path, 2, *tune)  # goes on, though no importances are left
-        [entry] = pruning_history(load_checkpoint(tmp_path / "checkpoint_last.pt"))
+        [entry] = Checkpoint.load(tmp_path / "checkpoint_last.pt").history
         assert entry["checkpoint"] == "checkpoint_last.pt" and entry["updates"] == 4
 
     def test_begins_and_ends_with_a_fine_tuning(self, learned, translation_data, tmp_path):

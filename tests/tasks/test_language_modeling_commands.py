@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fairseq_layerdrop import LayerDropTransformerLanguageModel
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import EVALUATE, STOCK, TRAIN, USER_DIR, ends_in_one_line, run, said, train_lm
 
 OURS = ("--user-dir", USER_DIR, "--task", "layerdrop_language_modeling")

@@ -5,8 +5,9 @@ import json
 import torch
 
 from fairseq_layerdrop import LayerDropMaskedLMTask
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
-from fairseq_layerdrop.surgery.export import plan_for, pruned_settings
+from fairseq_layerdrop.surgery.checkpoint import Checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
+from fairseq_layerdrop.surgery.export import pruned_settings
 from tests.commands import NEEDS_FAIRSEQ_MAIN, layerdrop, said, train_masked_lm
 from tests.models.test_layerdrop_roberta import old_keys
 from tests.outputs import load, outputs
@@ -33,7 +34,7 @@ def test_describe(masked_lm):
 def test_a_checkpoint_as_the_published_ones(lm_data, masked_lm, tmp_path):
     """Its settings are a namespace, its task and architecture stock fairseq's, and its keys old; the plan has a gap."""
     state = load_checkpoint(masked_lm)
-    settings = pruned_settings(state, plan_for(state, None))
+    settings = pruned_settings(Checkpoint(state), Checkpoint(state).plan(None))
     settings.criterion = "masked_lm"
     old = {**state, "args": settings, "cfg": None, "model": old_keys(state["model"])}
     torch.save(old, tmp_path / "old.pt")

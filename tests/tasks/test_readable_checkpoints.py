@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fairseq_layerdrop import LayerDropTransformerModel
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,

@@ -6,7 +6,7 @@ import pytest
 
 from fairseq_layerdrop.evaluation import read_generation_log
 from fairseq_layerdrop.evaluation.rouge import answer_rouge, summary_rouge
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import EVALUATE, TRANSLATION, USER_DIR, ends_in_one_line, generate, layerdrop, run, said
 
 TASKS = {"layerdrop_summarization": summary_rouge, "layerdrop_question_answering": answer_rouge}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.tasks.self_teaching import TeachingConfig
 from tests.commands import (
     EVALUATE,

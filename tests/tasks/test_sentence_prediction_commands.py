@@ -9,7 +9,7 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
 from fairseq_layerdrop import LayerDropRobertaModel
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from fairseq_layerdrop.tasks.layerdrop_sentence_prediction import (
     LayerDropSentencePredictionConfig,
     LayerDropSentencePredictionTask,

@@ -8,7 +8,7 @@ from fairseq.models.transformer import TransformerModel
 
 from fairseq_layerdrop import LayerDropTransformerModel
 from fairseq_layerdrop.plan import PlanError
-from fairseq_layerdrop.surgery.checkpoint import load_checkpoint
+from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import (
     EVALUATE,
     LAYERDROP_TRANSLATION,

@@ -1,26 +1,26 @@
 """The table of Sajjad et al. (2020, 2004.03844): a task's score by what was dropped before fine-tuning.
 
-``python -m fairseq_layerdrop.evaluation.glue_table RESULT.json …`` puts the first scores of several tasks, as
+``python -m fairseq_layerdrop.reports.glue_table RESULT.json …`` puts the first scores of several tasks, as
 ``scripts/glue/compare.sh`` wrote them, side by side.
 """
 
 import argparse
 import json
-import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+from ..base.journal import Record, append_lines
+from ..base.tables import table
 
 # Section 3 of the paper, with its "symmetric" called middle. The last one looks at data.
 STRATEGIES = ("top", "bottom", "middle", "odd_alternate", "even_alternate", "contribution")
 FULL = "full"
 RANDOM = "random weights"
 MAJORITY = "majority class"
-
-
-class TableError(SystemExit):
-    """Results that make no table; ends the program with one line."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Row:
     scores: Mapping[str, float]
     tuning: float
     inference: float
-    settings: Mapping
+    settings: Mapping[str, Any]
     start: str
     machine: str
 
-    def to_json(self) -> str:
-        """One line."""
-        told = {**vars(self.run), **vars(self)}
-        del told["run"]
-        return json.dumps(told)
+    @property
+    def record(self) -> Record:
+        """All of it, flat, as JSON takes it."""
+        return {**vars(self.run), **{name: value for name, value in vars(self).items() if name != "run"}}
 
     @classmethod
-    def from_json(cls, line: str) -> "Row":
-        told = json.loads(line)
-        run = Run(**{name: told.pop(name) for name in Run.__dataclass_fields__})
-        return cls(run, tuple(told.pop("layers")), **told)
+    def of(cls, record: Record) -> "Row":
+        """The row of a :attr:`record`."""
+        rest = dict(record)
+        run = Run(**{name: rest.pop(name) for name in Run.__dataclass_fields__})
+        return cls(run, tuple(rest.pop("layers")), **rest)
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def runs_of(model: str, counts: Sequence[int], strategies: Sequence[str], seeds:
 
 def read_rows(path: Path) -> dict[Run, Row]:
     """The rows of a file, one a line; a line that a kill has cut doesn't count, and a missing file has none."""
-    rows = {}
+    rows: dict[Run, Row] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            row = Row.from_json(line)
+            row = Row.of(json.loads(line))
         except json.JSONDecodeError:
             continue
         rows.setdefault(row.run, row)
@@ -137,12 +137,8 @@ def read_rows(path: Path) -> dict[Run, Row]:
 
 
 def add_row(path: Path, row: Row) -> None:
-    """Append a row, on a line of its own also where a kill has cut the last one."""
-    with path.open("a+b") as file:
-        cut = file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
-        file.write(b"\n" * cut + row.to_json().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append a row, in place of a line that a kill has cut."""
+    append_lines(path, [row.record])
 
 
 def means_of(rows: Iterable[Row]) -> list[Mean]:
@@ -160,19 +156,18 @@ def means_of(rows: Iterable[Row]) -> list[Mean]:
 
 
 def _mean(rows: Sequence[Row], full: Sequence[Row] | None, alike: Mapping[int, Sequence[Row]]) -> Mean:
-    def mean(of_rows, value) -> float:
-        return statistics.fmean(value(row) for row in of_rows)
+    def mean(of_rows: Sequence[Row], name: str) -> float:
+        return statistics.fmean(row.scores[name] for row in of_rows)
 
-    def ratio(above, below) -> float | None:
+    def ratio(above: float, below: float) -> float | None:
         return above / below if below else None
 
-    def speedup(seconds) -> float | None:
+    def speedup(seconds: Callable[[Row], float]) -> float | None:
         return ratio(*(min(map(seconds, alike[dropped])) for dropped in (0, run.dropped))) if timed else None
 
     run, names = rows[0].run, list(rows[0].scores)
     timed = run.dropped > 0 and 0 in alike
-    pruned = run.dropped > 0 and full is not None
-    scores = {name: mean(rows, lambda row, name=name: row.scores[name]) for name in names}
+    scores = {name: mean(rows, name) for name in names}
     return Mean(
         **{name: value for name, value in vars(run).items() if name != "seed"},
         seeds=len(rows),
@@ -180,14 +175,10 @@ def _mean(rows: Sequence[Row], full: Sequence[Row] | None, alike: Mapping[int, S
         parameters=rows[0].parameters,
         scores=scores,
         spread={name: statistics.stdev(row.scores[name] for row in rows) for name in names} if rows[1:] else {},
-        share=ratio(100 * scores[names[0]], mean(full, lambda row: row.scores[names[0]])) if pruned else None,
+        share=ratio(100 * scores[names[0]], mean(full, names[0])) if run.dropped and full else None,
         tuning_speedup=speedup(lambda row: row.tuning),
         inference_speedup=speedup(lambda row: row.inference),
     )
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _with_spread(value: float, spread: float | None) -> str:
@@ -208,37 +199,32 @@ def to_markdown(title: str, majority: Mapping[str, float], means: Sequence[Mean]
     def of(value: float | None, form: str, unit: str = "") -> str:
         return "" if value is None else f"{value:{form}}{unit}"
 
-    lines = [
-        title,
-        "",
-        _line("model", "strategy", "layers dropped", *names, "% of full", "parameters", "fine-tuning", "inference"),
-        "|---|---|---|" + "---:|" * (len(names) + 4),
-    ]
+    headings = ["model", "strategy", "layers dropped", *names, "% of full", "parameters", "fine-tuning", "inference"]
+    lines = []
     if majority:
-        lines.append(_line(MAJORITY, "", "", *(f"{majority[name]:.1f}" for name in names), "", "", "", ""))
+        lines.append([MAJORITY, "", "", *(f"{majority[name]:.1f}" for name in names), "", "", "", ""])
     for mean in means:
         scores = [_with_spread(mean.scores[name], mean.spread.get(name)) for name in names]
         cells = [of(mean.share, ".1f"), f"{mean.parameters:,}"]
         cells += [of(speedup, ".2f", "x") for speedup in (mean.tuning_speedup, mean.inference_speedup)]
-        lines.append(_line(mean.model, mean.strategy, ", ".join(map(str, mean.layers)), *scores, *cells))
+        lines.append([mean.model, mean.strategy, ", ".join(map(str, mean.layers)), *scores, *cells])
     counts = sorted({mean.seeds for mean in means})
     seeds = "-".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
-    lines += [
-        "",
-        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full "
-        f"model, by the fastest of all runs with as many layers dropped. {how}",
-    ]
-    return "\n".join(lines) + "\n"
+    return (
+        f"{title}\n\n{table(headings, lines, left=3)}\n\n"
+        f"Mean ± standard deviation over seeds ({seeds} a row); layers counted from 0; speed-ups over the full model, "
+        f"by the fastest of all runs with as many layers dropped. {how}\n"
+    )
 
 
-def side_by_side(results: Sequence[Mapping]) -> str:
+def side_by_side(results: Sequence[Mapping[str, Any]]) -> str:
     """A table of the first score of several tasks, a row for what was dropped and a column for each task and model.
 
     Args:
         results: what ``scripts/glue/compare.sh`` wrote into each task's ``result.json``.
 
     Raises:
-        TableError: two are of the same task and model.
+        UserError: two are of the same task and model.
     """
     columns: dict[str, dict[tuple[int, str], str]] = {}
     for result in results:
@@ -247,37 +233,36 @@ def side_by_side(results: Sequence[Mapping]) -> str:
         cells: dict[str, dict[tuple[int, str], str]] = {}
         for mean in means:
             name = RANDOM if mean["model"] == RANDOM else mean["strategy"]
-            told = _with_spread(mean["scores"][first], mean["spread"].get(first))
-            cells.setdefault(mean["model"], {})[mean["dropped"], name] = told
+            score = _with_spread(mean["scores"][first], mean["spread"].get(first))
+            cells.setdefault(mean["model"], {})[mean["dropped"], name] = score
         without = cells.pop(RANDOM, {})
         if result["majority"]:
             without[0, MAJORITY] = f"{result['majority'][first]:.1f}"
         for model, scores in cells.items():
             heading = f"{result['task']}, {model}: {first}"
             if heading in columns:
-                raise TableError(f"two results are of {result['task']} and {model}; give one of them")
+                raise UserError(f"two results are of {result['task']} and {model}; give one of them")
             columns[heading] = without | scores
     order = (MAJORITY, RANDOM, FULL, *STRATEGIES)
     rows = sorted({row for scores in columns.values() for row in scores}, key=lambda row: (row[0], order.index(row[1])))
-    lines = [_line("layers dropped", "strategy", *columns), "|---:|---|" + "---:|" * len(columns)]
-    lines += [_line(str(row[0]), row[1], *(scores.get(row, "") for scores in columns.values())) for row in rows]
-    return "\n".join(lines) + "\n"
+    lines = [[str(row[0]), row[1], *(scores.get(row, "") for scores in columns.values())] for row in rows]
+    return table(["layers dropped", "strategy", *columns], lines, left=2) + "\n"
 
 
-def read_result(path: Path) -> dict:
+def read_result(path: Path) -> dict[str, Any]:
     """A task's ``result.json``.
 
     Raises:
-        TableError: it isn't there, or is none that ``scripts/glue/compare.sh`` wrote.
+        UserError: it isn't there, or is none that ``scripts/glue/compare.sh`` wrote.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TableError(f"no such file: {path}") from None
+        raise UserError(f"no such file: {path}") from None
     except ValueError:
         result = None
     if not isinstance(result, dict) or not {"task", "majority", "means"} <= result.keys():
-        raise TableError(f"{path} is no result.json of scripts/glue/compare.sh")
+        raise UserError(f"{path} is no result.json of scripts/glue/compare.sh")
     return result
 
 

@@ -4,13 +4,14 @@ from dataclasses import asdict
 
 import pytest
 
-from fairseq_layerdrop.evaluation.glue_table import (
+from fairseq_layerdrop.base.errors import UserError
+from fairseq_layerdrop.plan import RULES
+from fairseq_layerdrop.reports.glue_table import (
     FULL,
     RANDOM,
     STRATEGIES,
     Row,
     Run,
-    TableError,
     add_row,
     means_of,
     read_result,
@@ -19,7 +20,7 @@ from fairseq_layerdrop.evaluation.glue_table import (
     side_by_side,
     to_markdown,
 )
-from fairseq_layerdrop.plan import RULES
+from tests.markdown import lines_of
 
 
 def row(model, strategy, dropped, seed, score, tuning=60.0, inference=2.0):
@@ -77,7 +78,7 @@ class TestRows:
         path = tmp_path / "rows.jsonl"
         add_row(path, ROWS[0])
         with path.open("a") as file:
-            file.write(ROWS[1].to_json()[:-20])
+            file.write(json.dumps(ROWS[1].record)[:-20])
         assert list(read_rows(path).values()) == ROWS[:1]
         add_row(path, ROWS[2])
         assert list(read_rows(path).values()) == [ROWS[0], ROWS[2]]
@@ -107,10 +108,10 @@ class TestMeans:
 
 
 def test_markdown():
-    lines = to_markdown("MRPC", {"accuracy": 68.38, "F1": 81.2}, means_of(ROWS[:6]), "By hand.").splitlines()
+    lines = lines_of(to_markdown("MRPC", {"accuracy": 68.38, "F1": 81.2}, means_of(ROWS[:6]), "By hand."))
     assert lines[0] == "MRPC" and len(lines) == 11
-    assert lines[4] == "| majority class |  |  | 68.4 | 81.2 |  |  |  |  |"
-    assert lines[5] == "| random weights | full |  | 60.0 | 30.0 |  | 3,000 |  |  |"
+    assert lines[4] == "| majority class | | | 68.4 | 81.2 | | | | |"
+    assert lines[5] == "| random weights | full | | 60.0 | 30.0 | | 3,000 | | |"
     assert lines[7] == "| a | top | 8, 9, 10, 11 | 78.0 ± 2.8 | 39.0 ± 1.4 | 88.6 | 2,600 | 2.50x | 2.00x |"
     assert {line.count("|") for line in lines[2:9]} == {10}
     assert "seeds (1-2 a row)" in lines[10] and lines[10].endswith(" By hand.")
@@ -119,13 +120,13 @@ def test_markdown():
 
 def test_mistakes_side_by_side(tmp_path):
     result = {"task": "MRPC", "majority": {}, "means": list(map(asdict, means_of(ROWS)))}
-    with pytest.raises(TableError, match="two results are of MRPC and a; give one of them"):
+    with pytest.raises(UserError, match="two results are of MRPC and a; give one of them"):
         side_by_side([result, result])
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         read_result(tmp_path / "result.json")
     for text in ("{", "[]", '{"rows": []}'):
         (tmp_path / "result.json").write_text(text)
-        with pytest.raises(TableError, match=r"is no result\.json of scripts/glue/compare\.sh"):
+        with pytest.raises(UserError, match=r"is no result\.json of scripts/glue/compare\.sh"):
             read_result(tmp_path / "result.json")
 
 
@@ -133,13 +134,13 @@ def test_side_by_side():
     """One task has only one of the models, and no majority class."""
     one = {"task": "MRPC", "majority": {"accuracy": 68.38, "F1": 81.2}, "means": list(map(asdict, means_of(ROWS)))}
     other = {"task": "STS-B", "majority": {}, "means": list(map(asdict, means_of([ROWS[1], ROWS[5]])))}
-    lines = side_by_side(json.loads(json.dumps([one, other]))).splitlines()
+    lines = lines_of(side_by_side(json.loads(json.dumps([one, other]))))
     assert lines[0] == "| layers dropped | strategy | MRPC, a: accuracy | MRPC, b: accuracy | STS-B, a: accuracy |"
     assert lines[2:] == [
-        "| 0 | majority class | 68.4 | 68.4 |  |",
-        "| 0 | random weights | 60.0 | 60.0 |  |",
-        "| 0 | full | 88.0 ± 2.8 |  | 90.0 |",
-        "| 2 | top |  | 50.0 |  |",
-        "| 4 | top | 78.0 ± 2.8 |  |  |",
-        "| 4 | bottom | 70.0 |  | 70.0 |",
+        "| 0 | majority class | 68.4 | 68.4 | |",
+        "| 0 | random weights | 60.0 | 60.0 | |",
+        "| 0 | full | 88.0 ± 2.8 | | 90.0 |",
+        "| 2 | top | | 50.0 | |",
+        "| 4 | top | 78.0 ± 2.8 | | |",
+        "| 4 | bottom | 70.0 | | 70.0 |",
     ]
