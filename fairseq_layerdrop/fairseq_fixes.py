@@ -6,7 +6,7 @@ functions; the function as it was is the wrapper's ``__wrapped__``.
 
 import functools
 import logging
-import pickle
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .models import LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel
 from .plan import parse
-from .surgery.checkpoint_file import unreadable
+from .surgery.checkpoint_file import load_checkpoint
 from .surgery.config import IMPORTANCE_SETTING
 from .surgery.plain_data import allow_fairseq_types
 from .surgery.state import has_structure, learned_importance, slice_state_dict
@@ -65,8 +65,10 @@ def _load_for_pruning(load):
     def load_checkpoint_to_cpu(path, arg_overrides=None, *args, **kwargs):
         try:
             state = load(path, arg_overrides, *args, **kwargs)
-        except pickle.UnpicklingError as error:
-            raise unreadable(path, error) from error
+        except Exception:  # damaged bytes make torch raise almost anything
+            if os.path.isfile(path):
+                load_checkpoint(path)  # tells what is wrong with the file
+            raise
         importance = learned_importance(state.get("model") or {})
         if importance:  # models are built before they see their weights
             with open_dict(state["cfg"]):

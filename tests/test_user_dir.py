@@ -188,9 +188,12 @@ class TestExport:
         small = tmp_path / "small.pt"
         said(layerdrop("export", trained, "-o", small, "--user-dir", package, *plan))
         cfg = load_checkpoint(small)["args"]
-        assert (cfg["arch"], cfg["task"]) == ("transformer", "translation")
+        assert (cfg["arch"], cfg["task"], cfg["criterion"]) == ("transformer", "translation", "cross_entropy")
+        assert not {"prune_layers", "layerdrop_teacher", "layerdrop_plans"} & set(vars(cfg))  # of our task
         done = run("fairseq-generate", translation_data, "--task", "translation", "--path", small, *EVALUATE)
         assert "Generate test with beam=5" in said(done)
+        done = run("fairseq-validate", translation_data, "--task", "translation", "--path", small, *EVALUATE)
+        assert "valid on 'valid' subset" in said(done)
 
     def test_for_ours(self, trained, package, translation_data, tmp_path):
         """Without a sub-layer it is of our architecture, and needs our package alone."""

@@ -21,6 +21,13 @@ def _open_unnamed(folder: Path) -> IO[bytes] | None:
         return None
 
 
+def _reason(path: Path, error: OSError) -> str:
+    """Why *path* can't be written."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path.parent}"
+    return error.strerror or str(error)
+
+
 @contextlib.contextmanager
 def write_atomically(path: StrPath) -> Iterator[IO[bytes]]:
     """Open *path* for writing bytes; what was written takes its place when the block ends without an exception.
@@ -47,7 +54,7 @@ def write_atomically(path: StrPath) -> Iterator[IO[bytes]]:
                 os.link(source, hidden, src_dir_fd=file.fileno(), follow_symlinks=True)
         hidden.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {_reason(path, error)}") from error
     finally:
         with contextlib.suppress(OSError):
             hidden.unlink(missing_ok=True)
@@ -74,7 +81,7 @@ def write_folder_atomically(path: StrPath) -> Iterator[Path]:
             path.rename(replaced)
         staged.rename(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {_reason(path, error)}") from error
     finally:
         if replaced.exists() and not path.exists():
             replaced.rename(path)

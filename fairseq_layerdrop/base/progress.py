@@ -1,5 +1,6 @@
-"""How far long work is: a bar on a terminal, and elsewhere a plain line now and then."""
+"""How far long work is: a bar on a terminal, and elsewhere a plain line now and then; on standard error."""
 
+import sys
 import time
 
 from tqdm import tqdm
@@ -27,6 +28,8 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, desc=what, unit=f" {unit}", disable=None if shown else True)
         self._lines = shown and self._bar.disable
         self._before, self._started, self._last_line = done, time.monotonic(), time.monotonic()
+        if self._lines and total is not None:
+            self.write(f"{what}: {total - done:,} of {total:,} {unit} to do")
 
     def update(self, note: str = "", count: int = 1) -> None:
         """Tell that *count* more parts are done, with a *note* on the work so far."""
@@ -35,7 +38,7 @@ class Progress:
         self._bar.update(count)
         if self._lines and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            print(f"{self.place} {self.unit}{f', {note}' if note else ''}", flush=True)
+            self.write(f"{self.place} {self.unit}{f', {note}' if note else ''}")
 
     @property
     def place(self) -> str:
@@ -49,7 +52,8 @@ class Progress:
 
     def write(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
-        self._bar.write(line)
+        self._bar.write(line, file=sys.stderr)
+        sys.stderr.flush()
 
     def close(self) -> None:
         self._bar.close()

@@ -3,11 +3,15 @@
 import json
 from itertools import groupby
 
+from ..base.errors import UserError
 from ..plan import LADDER_FORMAT, format_numbers, plan_to_dict, read_format, read_ladder, read_plan, unit_name
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("checkpoint", metavar="CKPT", help="a fairseq checkpoint (.pt), a plan or a ladder (.json)")
+    parser.add_argument(
+        "--prune-layers", metavar="SPEC", help="what would be left, for instance decoder=keep:3@every_other"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -41,12 +45,14 @@ def _run_ladder(args) -> None:
 
 def run(args) -> None:
     if args.checkpoint.endswith(".json"):
+        if args.prune_layers is not None:
+            raise UserError("--prune-layers is for checkpoints, not for plans and ladders")
         (_run_ladder if read_format(args.checkpoint) == LADDER_FORMAT else _run_plan)(args)
         return
     from .. import describe
     from ..surgery.history import history_in_words
 
-    description = describe(args.checkpoint)
+    description = describe(args.checkpoint, args.prune_layers)
     if args.json:
         print(json.dumps(description.to_dict(), indent=2))
         return

@@ -72,7 +72,10 @@ def _of_checkpoint(args) -> list[str]:
     after = copy.deepcopy(before)
     if args.prune_layers is not None:
         after = begin_with(before, checkpoint, path, args.prune_layers)
+    begins = {"task.prune_layers", "checkpoint.finetune_from_model"} if args.prune_layers is not None else set()
     for field, value in map(read_override, args.overrides):
+        if field in begins:
+            raise UserError(f"--prune-layers sets {field}; leave one of them out")
         section, _, name = field.partition(".")
         if section not in after:
             raise UserError(f"unknown section '{section}'; the sections are {', '.join(after)}")
@@ -89,8 +92,8 @@ def _of_checkpoint(args) -> list[str]:
     }
     flags, left = training_flags(after, changed)
     if left:
-        told = ", ".join(f"{name}={value}" for name, value in left.items())
-        print(f"no flags of fairseq-train make these settings: {told}", file=sys.stderr)
+        settings = ", ".join(f"{name}={value}" for name, value in left.items())
+        print(f"no flags of fairseq-train make these settings: {settings}", file=sys.stderr)
     return flags
 
 

@@ -121,6 +121,12 @@ def _setting(text: str, name: str) -> str | None:
     return value[1] if value else None
 
 
+def _check_one_run(path: Path, text: str, ends: re.Pattern[str]) -> None:
+    """Refuse a log of several runs, or of several subsets; *ends* is what each is told to end with."""
+    if len(ends.findall(text)) > 1 or len(_SETTINGS.findall(text)) > 1:
+        raise LogError(f"{path} is of several runs or subsets; give each a log of its own")
+
+
 def _check_lengths(path: Path, text: str, mend: str) -> None:
     """Refuse a log of a run that left out samples for their length; *mend* says what lets it take them."""
     skipped = _SKIPPED.search(text)
@@ -177,8 +183,14 @@ def read_generation_log(path: StrPath) -> GenerationLog:
             f"{path} has no sentences: with --results-path they are in its generate-….txt, which can be scored, and "
             "--quiet leaves them out"
         )
+    tokenised, references = found(_TOKENISED), found(_REFERENCE)
+    for kind, lines_of in {"H-": tokenised, "T-": references}.items():
+        odd = set(hypotheses) ^ set(lines_of) if lines_of else set()
+        if odd:
+            raise LogError(f"{path} has not every line of sentence {min(odd)}: D- and {kind} are needed; is it whole?")
     if timing is not None and len(hypotheses) != _whole(timing[1]):
         raise LogError(f"{path} has {len(hypotheses)} hypotheses, but tells of {timing[1]} sentences")
+    _check_one_run(path, text, _TRANSLATED)
     _check_shards(path, text)
     _check_lengths(path, text, "give --truncate-source, or longer --max-source-positions and --max-target-positions")
     samples = _SAMPLES.findall(text)
@@ -190,8 +202,8 @@ def read_generation_log(path: StrPath) -> GenerationLog:
         )
     return GenerationLog(
         hypotheses=list(hypotheses.values()),
-        tokenised=list(found(_TOKENISED).values()),
-        references=list(found(_REFERENCE).values()),
+        tokenised=list(tokenised.values()),
+        references=list(references.values()),
         seconds=float(timing[3]) if timing else None,
         tokens=_whole(timing[2]) if timing else None,
         pruning=_pruning(text),
@@ -217,6 +229,7 @@ def read_eval_lm_log(path: StrPath) -> LanguageModelLog:
     loss, evaluated = _LOSS.search(text), _EVALUATED.search(text)
     if not loss or not evaluated:
         raise LogError(f"{path} is no log of a finished fairseq-eval-lm, with all it prints: > LOG 2>&1")
+    _check_one_run(path, text, _LOSS)
     _check_shards(path, text)
     _check_lengths(path, text, "give --tokens-per-sample what the model takes, without --sample-break-mode")
     tokens = _whole(evaluated[1])
@@ -244,5 +257,6 @@ def read_validation_log(path: StrPath) -> ValidationLog:
     loss = _VALIDATED.search(text)
     if not loss:
         raise LogError(f"{path} is no log of a finished fairseq-validate, with all it prints: > LOG 2>&1")
+    _check_one_run(path, text, _VALIDATED)
     _check_lengths(path, text, "allow longer ones, or give --shorten-method truncate")
     return ValidationLog(float(loss[1]), _pruning(text))

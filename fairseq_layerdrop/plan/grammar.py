@@ -120,7 +120,7 @@ def _parse_items(text: str, spec: str) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda item: (item.layer, item.kind)))
 
 
-def _parse_choice(text: str, spec: str) -> Choice:
+def _parse_choice(text: str, spec: str, stack: str | None) -> Choice:
     verb, colon, what = text.partition(":")
     if not colon or verb not in ("keep", "drop"):
         where = "" if text == spec else f" in '{spec}'"
@@ -130,7 +130,8 @@ def _parse_choice(text: str, spec: str) -> Choice:
     count, at, how = what.partition("@")
     if not at:
         if _NUMBER.fullmatch(what):
-            one, some = f"{verb}:{what}-{what}", f"{verb}:{max(int(what), 1)}@every_other"
+            stack = f"{stack}=" if stack else ""
+            one, some = f"{stack}{verb}:{what}-{what}", f"{stack}{verb}:{max(int(what), 1)}@every_other"
             raise PlanError(f"'{spec}': {what} could be a layer's number or how many layers; write {one} or {some}")
         return ListedChoice(verb, _parse_items(what, spec))
     is_ladder = how.endswith(".json")
@@ -164,5 +165,5 @@ def parse(text: str) -> PruneSpec | PlanFile:
             raise PlanError(f"'{text}': unknown stack '{stack}'; the stacks are {' and '.join(STACKS)}")
         if stack in choices or None in choices:
             raise PlanError(f"'{text}' chooses twice for the {stack}; name each stack once")
-        choices[stack] = _parse_choice(choice, text)
+        choices[stack] = _parse_choice(choice, text, stack)
     return PruneSpec(tuple((stack, choices[stack]) for stack in (None, *STACKS) if stack in choices))

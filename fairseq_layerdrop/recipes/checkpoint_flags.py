@@ -180,6 +180,15 @@ def _option(action: argparse.Action, value) -> list[str]:
     return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
 
 
+def _is_made(found: Mapping[str, Mapping], field: str, value) -> bool:
+    """Whether settings that were *found* have this value, as text where fairseq's parser leaves it one.
+
+    Sections of what was chosen otherwise, as an optimizer, refer to each other's; what is off needs no place.
+    """
+    values = [part[field] for part in found.values() if field in part]
+    return any(str(known) == str(value) for known in values) or (not values and value in (None, False))
+
+
 def training_flags(config: Mapping, changed: Mapping) -> tuple[list[str], dict]:
     """The arguments with which ``fairseq-train`` has these settings: those that differ from what it has by itself.
 
@@ -215,7 +224,7 @@ def training_flags(config: Mapping, changed: Mapping) -> tuple[list[str], dict]:
             for section, settings in config.items()
             for field, value in settings.items()
             if field not in ("_name", "user_dir") and (field in actions or field in found.get(section, {}))
-            and found.get(section, {}).get(field) != first.get(field, value)
+            and not _is_made(found, field, first.get(field, value))
         }  # fmt: skip
         more = {field: _option(actions[field], value) for field, value in wrong.items() if field in actions}
         more = {field: option for field, option in more.items() if option and field not in flags}

@@ -183,7 +183,7 @@ def main() -> None:
     if args.reference:
         if not args.reference.is_file():
             raise LogError(f"no such file: {args.reference}")
-        references = args.reference.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        references = args.reference.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     paper = args.paper and json.loads(args.paper.read_text(encoding="utf-8"))
     rows, signature = measure(args.logs, metric_of(args), references, args.words)
     markdown = to_markdown(rows, signature, paper, args.title)

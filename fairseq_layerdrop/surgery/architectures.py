@@ -1,9 +1,10 @@
 """Names of architectures and tasks: ours, stock fairseq's and those of users, and which stands for which."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_REGISTRY
-from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 
 from ..base.errors import UserError
 
@@ -90,6 +91,21 @@ def our_architecture(name: str) -> str:
     raise ExportError(f"sub-layers can be left out of models of the kinds {families}, and this one is {name}")
 
 
+def stock_choice(registry: Mapping[str, type], name: str) -> str | None:
+    """The stock fairseq class, by name, that *name* stands for in a registry, as that of criterions, or derives from.
+
+    None where there is no such, or nothing that was imported has *name*.
+    """
+    found = _registered_base(registry[name], registry) if name in registry else None
+    return found if found and is_stock(registry[found]) else None
+
+
 def stock_task(name: str) -> str:
     """The task of stock fairseq that task *name* derives from; *name* where nothing that was imported has it."""
     return _registered_base(TASK_REGISTRY[name], TASK_REGISTRY) if name in TASK_REGISTRY else name
+
+
+def settings_of_task(name: str) -> set[str]:
+    """Names of the settings of task *name*; none where it isn't known or has no dataclass."""
+    dataclass = TASK_DATACLASS_REGISTRY.get(name)
+    return {field.name for field in fields(dataclass)} if dataclass else set()

@@ -83,6 +83,8 @@ def average(paths: Sequence, output, last: int | None = None, force: bool = Fals
         if not paths[0].is_dir():
             raise UserError(f"no such folder: {paths[0]}")
         paths = last_epochs(paths[0], last)
+    elif any(path.is_dir() for path in paths):
+        raise UserError("to average a folder's checkpoints, say how many of the newest: --last N")
     if any(output.exists() and path.exists() and output.samefile(path) for path in paths):
         raise UserError(f"{output} is one of the checkpoints to average; give another name")
     if output.exists() and not force:

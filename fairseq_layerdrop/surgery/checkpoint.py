@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..plan import STACKS, ModelFacts, Plan, PlanFile, PruneSpec, Structure, plan_to_dict
 from ..version import __version__
-from .architectures import ExportError, stock_task
+from .architectures import ExportError, settings_of_task, stock_task
 from .checkpoint_file import load_checkpoint
 from .config import (
     SUBLAYERS_SETTING,
@@ -62,9 +62,9 @@ class Checkpoint:
     @property
     def stock_task_settings(self) -> dict:
         """The settings of its task, for stock fairseq's version of that; old checkpoints tell its name alone."""
-        settings = self.settings("task") if self.content.get("cfg") else {}
-        settings.pop("prune_layers", None)
-        return {**settings, "_name": stock_task(self.task)}
+        settings, name = self.settings("task") if self.content.get("cfg") else {}, stock_task(self.task)
+        foreign = settings_of_task(self.task) - settings_of_task(name)
+        return {**{key: value for key, value in settings.items() if key not in foreign}, "_name": name}
 
     @property
     def flat_settings(self) -> Namespace:

@@ -30,6 +30,11 @@ def unreadable(path, error: Exception) -> CheckpointError:
     name = refused_type(error)
     if name is not None:
         return CheckpointError(f"{path} holds more than data, {name}: loading it could run code; refused")
+    if "Unsupported operand" in str(error):
+        return CheckpointError(
+            f"{path} is damaged, or was saved with another pickle_protocol than torch.save's own, 2, the only one that "
+            "is read safely"
+        )
     return CheckpointError(f"{path} is damaged or not a checkpoint")
 
 
@@ -59,7 +64,9 @@ def load_checkpoint(path) -> dict:
     """
     path = Path(path)
     if os.path.isdir(path):  # these are False where Path's own would raise: no access, a name too long
-        raise CheckpointError(f"{path} is a folder, not a checkpoint")
+        inside = Path(path, "checkpoint_best.pt")
+        hint = f"; give one in it, as {inside}" if inside.is_file() else ""
+        raise CheckpointError(f"{path} is a folder, not a checkpoint{hint}")
     if not os.path.isfile(path):
         raise CheckpointError(f"no such checkpoint: {path}")
     try:

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from ..plan import parse
 from .checkpoint import Checkpoint
 from .config import layer_chunks
+from .export import export_checkpoint
 from .stack_settings import DROPS, StackSettings
 from .state import layer_of, shared_keys, without_importance
 
@@ -80,17 +82,21 @@ def _teacher(task: Mapping) -> str | None:
     return f"{teacher}, of the plans {plans}" if plans else f"{teacher}, of what LayerDrop draws"
 
 
-def describe(checkpoint) -> Description:
-    """Tell what a checkpoint holds.
+def describe(checkpoint, prune_layers: str | None = None) -> Description:
+    """Tell what a checkpoint holds, or what would be left of it.
 
     Args:
         checkpoint: a file's path, or a :class:`~fairseq_layerdrop.surgery.checkpoint.Checkpoint`.
+        prune_layers: what to keep; all of it by default.
 
     Raises:
-        UserError: the file is no checkpoint, or the model isn't a Transformer.
+        UserError: the file is no checkpoint, the model isn't a Transformer, or the plan doesn't fit it.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint.load(checkpoint)
+    if prune_layers is not None:
+        plan = checkpoint.plan(parse(prune_layers))
+        checkpoint = Checkpoint(export_checkpoint(checkpoint, plan), checkpoint.name)
     model, structure = Namespace(**checkpoint.settings("model")), checkpoint.structure
     stacks = {stack: StackSettings(model, stack) for stack in structure}
     shared = shared_keys(checkpoint.weights, layer_chunks(model, structure))

@@ -10,7 +10,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 
 from ..plan import Plan
-from .architectures import is_stock, our_architecture, stock_architecture
+from .architectures import our_architecture, stock_architecture, stock_choice
 from .checkpoint import Checkpoint
 from .config import SUBLAYERS_SETTING, architecture_of, set_plan, settings_as_dict
 from .history import HISTORY_KEY
@@ -80,9 +80,10 @@ def _saved_settings(flat: Namespace, checkpoint: Checkpoint) -> dict:
         if isinstance(of_part, dict) and part != "model":
             settings = {**of_part, **settings, **({part: of_part["_name"]} if of_part.get("_name") else {})}
     for part, known in REGISTRIES.items():
-        used = known["registry"].get(settings.get(part))
-        if used is None or not is_stock(used):  # a user's own criterion, say, which would stop the loading
-            settings.pop(part, None)
+        # A user's own, a criterion say, would stop the loading.
+        used = stock_choice(known["registry"], settings.pop(part, None))
+        if used is not None:
+            settings[part] = used
     return {"args": _with_attributes(settings), "cfg": None}
 
 

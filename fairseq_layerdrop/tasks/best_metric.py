@@ -8,10 +8,11 @@ from ..base.errors import UserError
 _ALWAYS = dict.fromkeys(("bsz", "loss", "num_updates", "wpb", "wps"))
 # fairseq's criterions by name, and the metrics that each gives with the setting that it takes, if it takes one.
 _LANGUAGE = {"nll_loss": None, "ppl": None}
+_SUMMED = {**_LANGUAGE, "nll_loss": "sentence_avg"}  # else it is the loss
 _SMOOTHED = {**_LANGUAGE, **dict.fromkeys(("accuracy", "n_correct", "total"), "report_accuracy")}
 _CRITERIONS = {
-    "adaptive_loss": _LANGUAGE,
-    "cross_entropy": _LANGUAGE,
+    "adaptive_loss": _SUMMED,
+    "cross_entropy": _SUMMED,
     "label_smoothed_cross_entropy": _SMOOTHED,
     "label_smoothed_cross_entropy_with_alignment": {**_LANGUAGE, "alignment_loss": None},
     "label_smoothed_cross_entropy_with_rdrop": {**_SMOOTHED, "rdrop_kl_loss": None},

@@ -15,6 +15,12 @@ from .named_files import LAST
 
 logger = logging.getLogger(__name__)
 
+# Settings that change what a model computes with the same weights.
+_MEANINGS = (
+    "activation_fn", "decoder_attention_heads", "decoder_normalize_before", "encoder_attention_heads",
+    "encoder_normalize_before", "no_scale_embedding",
+)  # fmt: skip
+
 
 def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
     """Make a run's configuration that of the small model, and tell how its model came to be.
@@ -79,6 +85,7 @@ def _history_of(run, cfg, plan) -> list[dict]:
                 f"{_structure_flags(checkpoint.structure)}"
             )
     elif plan.pruned != plan.full:
+        checkpoint.structure  # noqa: B018 - tells of a model that isn't a Transformer
         if has_structure(checkpoint.weights, plan.full):
             if goes_on:
                 raise UserError(
@@ -94,7 +101,20 @@ def _history_of(run, cfg, plan) -> list[dict]:
             )
     if goes_on:
         _check_importance(cfg, start, checkpoint)
+    _tell_of_other_settings(cfg, start, checkpoint)
     return history
+
+
+def _tell_of_other_settings(cfg, start: Path, checkpoint: Checkpoint) -> None:
+    """Warn where the weights of *start* fit the model and mean something else in it."""
+    before = checkpoint.flat_settings
+    for name in _MEANINGS:
+        was, now = getattr(before, name, None), getattr(cfg, name, None)
+        if was is not None and now is not None and was != now:
+            flag = f"--{name.replace('_', '-')}"
+            logger.warning(
+                f"the model in {start} was trained with {flag} {was}, and this one has {now}; is that meant?"
+            )
 
 
 def _check_importance(cfg, start: Path, checkpoint: Checkpoint) -> None:

@@ -19,6 +19,7 @@ _FILES = {
     "common_eval": ("path",),
     "ema": ("ema_seed_model",),
     "generation": ("lm_path",),
+    "interactive": ("input",),
     "model": ("encoder_embed_path", "decoder_embed_path"),
 }
 
@@ -84,5 +85,7 @@ def check_named_files(run) -> None:
         for name in names:
             given = values.get(name)
             for path in split_paths(given) if given and given != "???" else ():
-                if "://" not in path and not os.path.isfile(path):  # fairseq downloads others
+                if "://" in path or path == "-":  # fairseq downloads it, or it is the standard input
+                    continue
+                if not os.path.isfile(path):
                     raise UserError(f"--{name.replace('_', '-')}: no such file: {path}")

@@ -63,11 +63,13 @@ class _Given:
         return text
 
     def overrides(self, text: str) -> str:
-        with contextlib.suppress(ValueError, SyntaxError, AttributeError):  # not a dict; fairseq tells
+        try:
             plan = ast.literal_eval(text).get("prune_layers")
-            if isinstance(plan, str):
-                self.by_overrides = plan
-                self._check(plan)
+        except (ValueError, SyntaxError, AttributeError):
+            raise SystemExit(UserError(f"--model-overrides must be a dict in Python, not '{text}'").code) from None
+        if plan is not None:
+            self.by_overrides = str(plan)
+            self._check(self.by_overrides)
         return text
 
 
@@ -179,6 +181,18 @@ class PrunableTask(WholeSubsets):
                 if self.teaching is not None:
                     self.teaching.begin(model, cfg)
         return model
+
+    def load_dataset(self, split, *args, **kwargs):
+        """fairseq's; a subset that isn't there ends a command with one line.
+
+        Raises:
+            UserError: there is no such subset.
+        """
+        try:
+            super().load_dataset(split, *args, **kwargs)
+        except FileNotFoundError as error:
+            with _one_line(unless=False):
+                raise UserError(f"no subset '{split}' in {self._settings.data}") from error
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """One micro-batch of a training; its loss goes through what learns LayerDrop rates, and to sub-networks."""

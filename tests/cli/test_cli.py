@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from tests.commands import ROOT, ends_in_one_line, run
+from tests.commands import ROOT, ends_in_one_line, layerdrop, run
 
 
 def test_user_dir():
@@ -18,6 +18,14 @@ def test_unknown_verb():
 
 
 class TestDescribe:
+    def test_what_would_be_left(self, checkpoint, tmp_path):
+        plan = ("--prune-layers", "decoder=keep:2@every_other")
+        told = layerdrop("describe", checkpoint, *plan).stdout
+        layerdrop("export", checkpoint, *plan, "-o", tmp_path / checkpoint.name)
+        assert layerdrop("describe", tmp_path / checkpoint.name).stdout == told
+        ladder = layerdrop("describe", tmp_path / "plan.json", *plan, check=False)
+        ends_in_one_line(ladder, "--prune-layers is for checkpoints, not for plans and ladders")
+
     def test_json(self, stock_checkpoint):
         told = json.loads(run("fairseq-layerdrop", "describe", stock_checkpoint, "--json").stdout)
         model = torch.load(stock_checkpoint)["model"]

@@ -121,6 +121,12 @@ def test_overrides(checkpoint):
     assert fitted["distributed_training"]["distributed_world_size"] == 2
 
 
+def test_another_optimizer(checkpoint):
+    """Nothing is told to be lost that isn't: what the other one doesn't know is off, or stands elsewhere."""
+    done = layerdrop("flags", checkpoint, "optimizer._name=sgd")
+    assert "--optimizer sgd" in done.stdout and done.stderr == ""
+
+
 class TestPruned:
     """A training that begins with the checkpoint."""
 
@@ -172,6 +178,11 @@ class TestMistakes:
             (("max_update=3",), "'max_update=3' is not SECTION.FIELD=VALUE"),
             (("model._name=nonsense",), "unknown architecture 'nonsense'; give common.user_dir=DIR"),
             (("common.user_dir=none",), "can't import --user-dir none"),
+            (("--prune-layers", "drop:1-1", "task.prune_layers=drop:2-2"), "--prune-layers sets task.prune_layers"),
+            (
+                ("--prune-layers", "drop:1-1", "checkpoint.finetune_from_model=x.pt"),
+                "--prune-layers sets checkpoint.finetune_from_model; leave one of them out",
+            ),
         ],
     )
     def test_arguments(self, checkpoint, arguments, words):

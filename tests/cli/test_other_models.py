@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.commands import LAYERDROP_TRANSLATION, TRAIN, ends_in_one_line, generate, layerdrop, run
+from tests.commands import LAYERDROP_TRANSLATION, TRAIN, ends_in_one_line, generate, layerdrop, run, train_translation
 
 WORDS = "lstm isn't a Transformer"
 
@@ -42,4 +42,7 @@ def test_verbs(translation_data, lstm, tmp_path, verb):
 def test_prune_layers(translation_data, lstm):
     plan = ("--prune-layers", "decoder=keep:1@top")
     ends_in_one_line(generate(translation_data, lstm, *LAYERDROP_TRANSLATION, *plan, check=False), WORDS)
+    start = ("--arch", "layerdrop_transformer_tiny", "--finetune-from-model", lstm, *plan)
+    done = train_translation(translation_data, lstm.parent / "small", 1, *start, check=False)
+    ends_in_one_line(done, WORDS)
     assert "H-0" in generate(translation_data, lstm, *LAYERDROP_TRANSLATION).stdout  # whole, it works as ever

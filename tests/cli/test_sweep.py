@@ -137,7 +137,7 @@ class TestTranslation:
             "sweep", translation_data, "--path", f"ours={checkpoint}", "-o", folder, "--decoder", "6,3", *QUICK,
             "--metric", "sacrebleu", "--gen-subset", "test", "--beam", "3", "--max-len-b", "12",
         )  # fmt: skip
-        assert "2 points" in again.stdout
+        assert "2 points" in again.stdout and "sweep: 1 of 2 points to do\n[2/2] ours decoder=" in again.stderr
         after = path.read_bytes().split(b"\n")
         assert after[:2] == lines[:2] and len(after) == len(lines)
         times = ("latency", "throughput", "peak_memory")

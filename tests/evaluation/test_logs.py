@@ -94,6 +94,20 @@ class TestGeneration:
         with pytest.raises(LogError, match="has 19 of 20 sentences"):
             read_generation_log(tmp_path / "log")
 
+    def test_runs_that_share_a_log(self, whole, tmp_path):
+        """Whole or not, the first one's sentences would be taken."""
+        text = whole.read_text()
+        for first in (text, text[: text.index("Translated")]):
+            (tmp_path / "log").write_text(first + text)
+            with pytest.raises(LogError, match="is of several runs or subsets; give each a log of its own"):
+                read_generation_log(tmp_path / "log")
+
+    @pytest.mark.parametrize("kind", ["H", "T"])
+    def test_lines_belong_to_their_sentences(self, whole, tmp_path, kind):
+        (tmp_path / "log").write_text(re.sub(rf"(?m)^{kind}-7\t.*\n", "", whole.read_text()))
+        with pytest.raises(LogError, match=f"has not every line of sentence 7: D- and {kind}- are needed"):
+            read_generation_log(tmp_path / "log")
+
 
 class TestResultsPath:
     """fairseq's own lines go into the file or to the console, by who began to log."""
@@ -182,6 +196,13 @@ class TestLanguageModel:
             read_eval_lm_log(log)
         ends_in_one_line(layerdrop("score", log, "--metric", "perplexity", check=False), words)
 
+    def test_runs_that_share_a_log(self, evaluate, tmp_path):
+        text = evaluate(*LM, "--add-bos-token", "--tokens-per-sample", "32").read_text()
+        for first in (text, text[: text.index("Loss (base 2)")]):
+            (tmp_path / "log").write_text(first + text)
+            with pytest.raises(LogError, match="is of several runs or subsets"):
+                read_eval_lm_log(tmp_path / "log")
+
     def test_nothing_was_scored(self, tmp_path):
         (tmp_path / "log").write_text(
             "Evaluated 0 tokens in 0.0s (0.00 tokens/s)\nLoss (base 2): 0.0000, Perplexity: 1.00\n"
@@ -195,4 +216,11 @@ def test_validation_of_a_part(tmp_path):
         "3 samples have invalid sizes and will be skipped, max_positions=32\nvalid on 'valid' subset | loss 3.000\n"
     )
     with pytest.raises(LogError, match="3 samples were too long and left out"):
+        read_validation_log(tmp_path / "log")
+
+
+def test_validation_of_several_subsets(tmp_path):
+    lines = [f"valid on '{subset}' subset | loss {loss}" for subset, loss in (("valid", 3.0), ("test", 4.0))]
+    (tmp_path / "log").write_text("\n".join(lines))
+    with pytest.raises(LogError, match="is of several runs or subsets"):
         read_validation_log(tmp_path / "log")

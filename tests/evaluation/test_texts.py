@@ -7,7 +7,7 @@ import sacrebleu
 
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.evaluation import Metric, check_joinable, joined
-from fairseq_layerdrop.evaluation.texts import check_latin, subwords_of, unicode_words
+from fairseq_layerdrop.evaluation.texts import check_joined, check_latin, joins, subwords_of, unicode_words
 from tests.commands import ends_in_one_line, layerdrop
 
 WORDS = ["the old bridge fell on monday", "nobody was hurt there"]
@@ -16,6 +16,7 @@ PIECES = {
     "subword_nmt": ["the old bri@@ dge fell on mon@@ day", "no@@ body was hurt there"],
 }
 RUSSIAN = ["Премьер объявил, что выборы состоятся в июне.", "Мост упал в понедельник."]
+DIGITS = ["١٢٣ ٤٥٦ ٧٨٩ ٠١٢.", "٣٢١ ٦٥٤"]
 GERMAN = ["Die größere Brücke fällt.", "Über Nacht war für niemanden Platz."]
 
 
@@ -46,6 +47,30 @@ class TestSubwords:
         assert subwords_of([*WORDS * 60, "a@@ b"]) is subwords_of([*WORDS * 60, "▁ a"]) is None
         assert subwords_of([]) is None and subwords_of([*WORDS, "a@@"]) == "subword_nmt"
 
+    @pytest.mark.parametrize(
+        "piece, words",
+        [
+            ("Ġ{}", "--bpe gpt2, or the tokenizer of Hugging Face"),
+            ("{}", "join them with --bpe gpt2,"),
+            ("##a{} b c d e f g h", "WordPiece"),
+            ("a￭ {}", "OpenNMT's tokenizer"),
+        ],
+    )
+    def test_other_kinds_are_refused(self, score, piece, words):
+        """They are joined by what made them; these are GPT-2's by letters and by numbers, BERT's and OpenNMT's."""
+        lines = [" ".join(piece.format(1000 + 7 * number) for number in range(i, i + 5)) for i in range(20)]
+        if "￭" in piece:
+            lines = [line.replace("a￭ 10", "a￭ ￭b") for line in lines]
+        ends_in_one_line(score(lines, lines, check=False), "these are subwords, not words", words)
+        assert score(lines, lines, "--remove-bpe", "none").returncode == 0
+
+    def test_texts_that_look_like_it(self):
+        """Maltese words, headings of Markdown, and numbers among words or few of them."""
+        check_joined(["Ġorġ u Ġanni marru l-baħar ma' Ġużeppi"] * 20)
+        check_joined(["## Results", *WORDS * 20])
+        check_joined([f"In {year} there were {year - 1900} of them" for year in range(1900, 2000)])
+        check_joined(["1 2 3", "3 2 1", "4 5 6"])
+
     def test_nothing_to_join(self, score):
         done = score(WORDS, WORDS, "--remove-bpe", "sentencepiece", check=False)
         ends_in_one_line(done, "--remove-bpe sentencepiece: there are no such subwords to join; leave it out")
@@ -55,15 +80,17 @@ class TestSubwords:
         check_joinable(["▁the", "s"], "sentencepiece")
         check_joinable(["the"], "subword_nmt")
         check_joinable(["the"], None)
+        assert joins(["▁the", "s"]) == "sentencepiece" and joins(["bri@@", "dge"]) == "subword_nmt"
+        assert joins(["the", "bridge"]) is joins([*["the"] * 50, "▁"]) is joins([]) is None
         with pytest.raises(UserError, match="the dictionary has no subwords that sentencepiece joins"):
             check_joinable(["the", "s"], "sentencepiece")
 
 
 class TestLetters:
-    @pytest.mark.parametrize("text", [RUSSIAN, GERMAN], ids=["russian", "german"])
+    @pytest.mark.parametrize("text", [RUSSIAN, GERMAN, DIGITS], ids=["russian", "german", "digits"])
     def test_rouge_refuses_what_it_does_not_know(self, score, text):
         done = score(text, text, "--metric", "rouge", check=False)
-        ends_in_one_line(done, "rouge-score knows no letters but a to z", "give --tokenizer unicode, or english")
+        ends_in_one_line(done, "rouge-score knows only a to z and 0 to 9", "give --tokenizer unicode, or english")
         scores = score(text, text, "--metric", "rouge", "--tokenizer", "unicode").stdout
         assert scores.count("100.00") == 4 and "without stems" in scores
         assert "Porter stems" in score(text, text, "--metric", "rouge", "--tokenizer", "english").stdout
@@ -118,3 +145,9 @@ class TestSacrebleu:
         for given in ({"name": "rouge", "tokenize": "zh"}, {"name": "loss", "tokenizer": "unicode"}):
             with pytest.raises(UserError, match="is for"):
                 Metric(**given)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    for name, mark in {"h": "\ufeff", "r": ""}.items():
+        (tmp_path / name).write_text(f"{mark}the old bridge fell\n", encoding="utf-8")
+    assert "100.00" in layerdrop("score", "--hypotheses", tmp_path / "h", "--references", tmp_path / "r").stdout

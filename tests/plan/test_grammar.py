@@ -217,8 +217,9 @@ class TestRefusal:
             ("drop:3,3.ffn", "layer 3 more than once"),
             ("drop:0-5,3.ffn", "layer 3 more than once"),
             ("keep:3", "3 could be a layer's number or how many layers; write keep:3-3 or keep:3@every_other"),
-            ("encoder=drop:1,2/decoder=drop:1", "write drop:1-1 or drop:1@every_other"),
-            ("decoder=keep:0", "write keep:0-0 or keep:1@every_other"),
+            ("decoder=drop:0/encoder=keep:3-3", "write decoder=drop:0-0 or decoder=drop:1@every_other"),
+            ("encoder=drop:1,2/decoder=drop:1", "write decoder=drop:1-1 or decoder=drop:1@every_other"),
+            ("decoder=keep:0", "write decoder=keep:0-0 or decoder=keep:1@every_other"),
         ],
     )
     def test_by_itself(self, text, words):

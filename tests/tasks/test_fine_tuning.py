@@ -216,6 +216,13 @@ class TestMistakes:
         ends_in_one_line(done, "embeddings are 32 wide here, 64 in the checkpoint")
         assert "pruned layers" not in said(done)
 
+    def test_weights_that_mean_something_else(self, translation_data, checkpoint, tmp_path):
+        """They fit, so that it may be meant."""
+        flags = ("--decoder-attention-heads", "4", "--finetune-from-model", checkpoint)
+        told = said(train_translation(translation_data, tmp_path, 1, *flags))
+        assert told.count("is that meant?") == 1
+        assert "was trained with --decoder-attention-heads 2, and this one has 4; is that meant?" in told
+
     def test_restore_file_without_resets(self, translation_data, checkpoint, tmp_path):
         flags = ("--prune-layers", HALF, "--restore-file", checkpoint)
         done = train_translation(translation_data, tmp_path, 9, *flags, check=False)

@@ -6,7 +6,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.tasks.named_files import check_data, check_named_files
-from tests.commands import LAYERDROP_TRANSLATION, NEEDS_FAIRSEQ_MAIN, ends_in_one_line, generate
+from tests.commands import LAYERDROP_TRANSLATION, NEEDS_FAIRSEQ_MAIN, ends_in_one_line, generate, run
 from tests.tasks.test_readable_checkpoints import train
 
 
@@ -83,5 +83,12 @@ def test_of_other_commands(translation_data, checkpoint):
     bpe = ("--bpe", "sentencepiece", "--sentencepiece-model", "none.model")
     done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, *bpe, check=False)
     ends_in_one_line(done, "--sentencepiece-model: no such file: none.model")
+    done = run(
+        "fairseq-interactive", translation_data, "--path", checkpoint, *LAYERDROP_TRANSLATION, "--cpu", "--input",
+        "none.txt", check=False,
+    )  # fmt: skip
+    ends_in_one_line(done, "--input: no such file: none.txt")
+    done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--gen-subset", "tset", check=False)
+    ends_in_one_line(done, f"no subset 'tset' in {translation_data}")
     done = generate("none", checkpoint, *LAYERDROP_TRANSLATION, check=False)
     ends_in_one_line(done, "no such folder of binarised data: none")

@@ -110,5 +110,11 @@ def test_what_is_refused_is_named(translation_data, scored, tmp_path):
     words = f"{refused} holds more than data, numpy.dtype('U4'): loading it could run code; refused"
     ends_in_one_line(layerdrop("describe", refused, check=False), words)
     ends_in_one_line(generate(translation_data, refused, *LAYERDROP_TRANSLATION, check=False), words)
+    for name, damaged in {"cut.pt": scored.read_bytes()[:50000], "other.pt": b"text"}.items():
+        (tmp_path / name).write_bytes(damaged)
+        done = generate(translation_data, tmp_path / name, *LAYERDROP_TRANSLATION, check=False)
+        ends_in_one_line(done, f"{name} is damaged or not a checkpoint")
+    torch.save(torch.load(scored), tmp_path / "protocol.pt", pickle_protocol=4)
+    ends_in_one_line(layerdrop("describe", tmp_path / "protocol.pt", check=False), "another pickle_protocol")
     stock = ("--restore-file", refused, "--task", "translation", "--arch", "transformer_tiny")
     ends_in_one_line(train(translation_data, tmp_path, 2, *stock, check=False), words)

@@ -7,6 +7,7 @@ import torch
 from fairseq.models.transformer import TransformerModel
 
 from fairseq_layerdrop import LayerDropTransformerModel
+from fairseq_layerdrop.evaluation import read_generation_log
 from fairseq_layerdrop.plan import PlanError
 from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint
 from tests.commands import (
@@ -142,6 +143,29 @@ class TestOurCheckpoint:
         )
         assert "encoder 1 of 6 layers (5), decoder 1 of 6 layers (5)" in pruned_line(done)
 
+    @pytest.mark.parametrize(
+        "overrides, words",
+        [
+            ("{'prune_layers':3}", "'3' must start with keep: or drop:"),
+            ("[1]", "--model-overrides must be a dict in Python, not '[1]'"),
+            ("{", "--model-overrides must be a dict in Python, not '{'"),
+        ],
+    )
+    def test_wrong_model_overrides(self, translation_data, checkpoint, overrides, words):
+        done = generate(
+            translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--model-overrides", overrides, check=False
+        )
+        ends_in_one_line(done, words)
+
+    def test_the_log_tells_programs(self, translation_data, checkpoint, tmp_path):
+        """As JSON, what it tells people in words; logs of older versions have the words alone."""
+        done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "decoder=keep:0,3")
+        for name, text in {"new": said(done), "old": re.sub(r".*pruned layers as JSON.*\n", "", said(done))}.items():
+            (tmp_path / name).write_text(text)
+        new, old = (read_generation_log(tmp_path / name).pruning for name in ("new", "old"))
+        assert new == old and new.depths == {"encoder": (6, 6), "decoder": (2, 6)}
+        assert "as JSON" in said(done) and "as JSON" not in (tmp_path / "old").read_text()
+
     def test_generate(self, translation_data, checkpoint):
         done = generate(translation_data, checkpoint, *LAYERDROP_TRANSLATION, "--prune-layers", "drop:3@top")
         assert pruned_line(done).startswith("kept encoder 3 of 6 layers (0-2), decoder 3 of 6 layers (0-2); ")
@@ -155,7 +179,7 @@ class TestOurCheckpoint:
             "--prune-layers",
             "decoder=keep:1@top",
         )
-        assert said(done).count("decoder 1 of 6 layers (5)") == 2
+        assert len(re.findall("pruned layers: kept .*decoder 1 of 6 layers .5.;", said(done))) == 2
 
     def test_interactive(self, translation_data, checkpoint):
         done = run(
