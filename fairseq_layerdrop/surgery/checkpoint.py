@@ -62,9 +62,14 @@ class Checkpoint:
     @property
     def stock_task_settings(self) -> dict:
         """The settings of its task, for stock fairseq's version of that; old checkpoints tell its name alone."""
-        settings, name = self.settings("task") if self.content.get("cfg") else {}, stock_task(self.task)
-        foreign = settings_of_task(self.task) - settings_of_task(name)
-        return {**{key: value for key, value in settings.items() if key not in foreign}, "_name": name}
+        settings = self.settings("task") if self.content.get("cfg") else {}
+        known = {key: value for key, value in settings.items() if key not in self._not_of_stock}
+        return {**known, "_name": stock_task(self.task)}
+
+    @property
+    def _not_of_stock(self) -> set[str]:
+        """The settings of its task that stock fairseq's version of that hasn't."""
+        return settings_of_task(self.task) - settings_of_task(stock_task(self.task))
 
     @property
     def flat_settings(self) -> Namespace:
@@ -73,6 +78,8 @@ class Checkpoint:
         This is what ``fairseq-train`` saves for its older models, and where tools for fairseq's checkpoints look.
         """
         flat = Namespace(**self.settings("model"))
+        for name in self._not_of_stock:  # in a model's settings that are those of the whole command
+            vars(flat).pop(name, None)
         flat._name = architecture_of(flat)
         complete_architecture(flat)
         for key, value in self.stock_task_settings.items():
