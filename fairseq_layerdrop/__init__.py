@@ -28,7 +28,9 @@ _MODULES = {
     "export": "exports.export",
     "glue": "analysis.glue",
     "mixture": "analysis.mixture",
+    "prune": "surgery.export",
     "report": "reports.page",
+    "score": "evaluation.score",
     "select": "selection.select",
     "sensitivity": "analysis.sensitivity",
     "sweep": "analysis.sweep",
@@ -39,7 +41,7 @@ __all__ = [*_MODULES, "__version__"]
 def __getattr__(name: str):
     if name not in _MODULES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    if not _MODULES[name].startswith("reports."):
+    if not _MODULES[name].startswith(("evaluation.", "reports.")):
         import_module(".register", __name__)
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 

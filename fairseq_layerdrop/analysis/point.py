@@ -69,10 +69,10 @@ class MeasureSettings:
 
     @property
     def text_metric(self) -> Metric:
-        """The metric with what it is told.
+        """The metric with its settings.
 
         Raises:
-            UserError: it can't be told that.
+            UserError: a setting is for another metric.
         """
         return Metric(self.metric, self.tokenize, self.tokenizer, self.remove_bpe)
 

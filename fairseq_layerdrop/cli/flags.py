@@ -31,7 +31,7 @@ def add_arguments(parser) -> None:
         help="number of GPUs on all machines together; the batch stays what it is (default: CONFIG's)",
     )  # fmt: skip
     devices.add_argument("--most-gpus", type=int, metavar="N", help="as many as can share the batch, at most N")
-    devices.add_argument("--cpus", type=int, metavar="N", help="likewise, number of processes on CPUs")
+    devices.add_argument("--cpus", type=int, metavar="N", help="number of processes on CPUs, in place of GPUs")
     parser.add_argument(
         "--update-freq", type=int, metavar="N",
         help="with these: accumulate N micro-batches, with as many tokens in each as leave the batch what it is",

@@ -4,16 +4,8 @@ import json
 from pathlib import Path
 
 from ..base.errors import UserError
-from ..evaluation import (
-    PERPLEXITY,
-    TEXT_METRICS,
-    Perplexity,
-    add_text_arguments,
-    joined,
-    metric_of,
-    read_eval_lm_log,
-    read_generation_log,
-)
+from ..evaluation import PERPLEXITY, TEXT_METRICS, add_text_arguments, metric_of
+from ..evaluation.score import score_generation, score_language_model, score_texts
 
 
 def add_arguments(parser) -> None:
@@ -43,49 +35,36 @@ def _lines(path: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _texts(args) -> tuple[list[str], list[str]]:
-    """Hypotheses and references."""
-    if (args.log is None) == (args.hypotheses is None):
-        raise UserError("give either LOG or --hypotheses")
-    if args.log is not None:
-        log = read_generation_log(args.log)
-        hypotheses, references = (log.tokenised if TEXT_METRICS[args.metric] else log.hypotheses), log.references
-        if not references and args.references is None:
-            raise UserError(f"{args.log} has no references; give them with --references")
-    else:
-        hypotheses, references = _lines(args.hypotheses), []
-        if args.references is None:
-            raise UserError("--hypotheses wants --references")
-    if args.references is not None:
-        references = _lines(args.references)
-    if len(hypotheses) != len(references):
-        raise UserError(f"{len(hypotheses)} hypotheses for {len(references)} references")
-    if not hypotheses:
-        raise UserError("there is nothing to score")
-    return hypotheses, references
+def _perplexity(args) -> dict[str, float | int]:
+    if args.references is not None or args.hypotheses is not None:
+        raise UserError("--metric perplexity takes the LOG of fairseq-eval-lm alone")
+    if args.log is None:
+        raise UserError("--metric perplexity wants the LOG of fairseq-eval-lm")
+    read = score_language_model(args.log, args.words)
+    by_word = {} if args.words is None else {"words": args.words, "perplexity by word": read.by_word}
+    return {
+        "bits by token": read.bits_per_token,
+        "tokens": read.tokens,
+        "perplexity by token": read.by_token,
+        **by_word,
+    }
 
 
 def _scores(args) -> dict[str, float | int | str]:
     metric = metric_of(args)
-    if args.metric != PERPLEXITY and args.words is not None:
-        raise UserError(f"--words is for --metric perplexity, not {args.metric}")
     if args.metric == PERPLEXITY:
-        if args.references is not None or args.hypotheses is not None:
-            raise UserError("--metric perplexity takes the LOG of fairseq-eval-lm alone")
-        if args.words is not None and args.words < 1:
-            raise UserError(f"--words must be at least 1, not {args.words}")
-        if args.log is None:
-            raise UserError("--metric perplexity wants the LOG of fairseq-eval-lm")
-        log = read_eval_lm_log(args.log)
-        read = Perplexity(log.bits_per_token, log.tokens, args.words)
-        by_word = {} if args.words is None else {"words": args.words, "perplexity by word": read.by_word}
-        return {
-            "bits by token": read.bits_per_token,
-            "tokens": read.tokens,
-            "perplexity by token": read.by_token,
-            **by_word,
-        }
-    scores = metric.scores(*joined(_texts(args), args.remove_bpe))
+        return _perplexity(args)
+    if args.words is not None:
+        raise UserError(f"--words is for --metric perplexity, not {args.metric}")
+    if (args.log is None) == (args.hypotheses is None):
+        raise UserError("give either LOG or --hypotheses")
+    if args.hypotheses is not None and args.references is None:
+        raise UserError("--hypotheses wants --references")
+    references = None if args.references is None else _lines(args.references)
+    if args.log is not None:
+        scores = score_generation(args.log, metric, references)
+    else:
+        scores = score_texts(_lines(args.hypotheses), references, metric)
     return {**scores.values, "signature": scores.signature}
 
 

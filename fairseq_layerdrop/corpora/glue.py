@@ -26,7 +26,7 @@ class Task:
 
     Attributes:
         inputs: names, or where there is no header numbers, of the columns with its sentences.
-        label: likewise of the column with its label.
+        label: name or number of the column with its label.
         labels: what the labels are; none for scores.
         header: whether the first line names the columns.
         valid: validation files, for valid, valid1, ….

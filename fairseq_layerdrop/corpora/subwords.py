@@ -118,8 +118,8 @@ def write_pairs(
 
     Args:
         splits: for ``train``, ``valid`` and ``test`` a function that gives their pairs of source and target.
-        source: ends of the files' names.
-        target: likewise.
+        source: suffix of the source side's files.
+        target: suffix of the target side's files.
         vocabulary: number of BPE pieces.
         out: folder, made where there is none.
         learn_from: a function that gives the text to learn the BPE from; by default both sides of ``train``.

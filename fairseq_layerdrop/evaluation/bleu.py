@@ -44,7 +44,7 @@ def detokenised_bleu(hypotheses: list[str], references: list[str], tokenize: str
 
     Args:
         hypotheses: one a sentence.
-        references: likewise.
+        references: one a sentence, in the same order.
         tokenize: one of :data:`TOKENIZERS`; by default sacreBLEU's own, 13a.
 
     Raises:
@@ -59,7 +59,7 @@ def tokenised_bleu(hypotheses: list[str], references: list[str], split_compounds
 
     Args:
         hypotheses: one a sentence.
-        references: likewise.
+        references: one a sentence, in the same order.
         split_compounds: count the parts of hyphenated words as tokens, with which WMT English-German scores are told
             since Vaswani et al. (2017).
 

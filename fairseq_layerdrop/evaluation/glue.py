@@ -27,7 +27,7 @@ def glue_scores(task: str, predicted: Sequence[Label], gold: Sequence[Label]) ->
     Args:
         task: name of the task.
         predicted: labels as the task's files write them, or for STS-B numbers.
-        gold: likewise.
+        gold: the true labels, in the same order.
 
     Raises:
         ValueError: the two differ in length, or are empty.

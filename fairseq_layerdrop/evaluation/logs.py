@@ -144,9 +144,9 @@ def _check_shards(path: Path, text: str) -> None:
 def _pruning(text: str) -> Pruning | None:
     found = _PRUNED.search(text)
     if found:
-        told = json.loads(found[1])
-        depths = {stack: (kept, full) for stack, (kept, full) in told["depths"].items()}
-        return Pruning(told["kept"], depths, told["parameters"]["after"])
+        record = json.loads(found[1])
+        depths = {stack: (kept, full) for stack, (kept, full) in record["depths"].items()}
+        return Pruning(record["kept"], depths, record["parameters"]["after"])
     in_words = _PRUNED_IN_WORDS.search(text)
     if in_words:
         counts = _DEPTHS_IN_WORDS.findall(in_words[1])

@@ -40,7 +40,7 @@ def summary_rouge(hypotheses: list[str], references: list[str], tokenizer: str =
 
     Args:
         hypotheses: one a line.
-        references: likewise.
+        references: one a line, in the same order.
         tokenizer: ``english``, rouge-score's own words of a to z and 0 to 9, with Porter stems; or ``unicode``, the
             words of any script as they are (see :func:`~.texts.unicode_words`).
 

@@ -86,7 +86,7 @@ class Skips:
         return self.layer or bool(self.sub_layers) or bool(self.heads)
 
 
-class _Pass:
+class _PartialLayer:
     """Stands for a layer in one pass: called as the layer is, it runs what the pass doesn't skip of it.
 
     What is skipped gets a zero gradient. Where *unattended*, nothing that runs in this pass attends to the encoder: its
@@ -259,9 +259,9 @@ class LayerDropModuleList(nn.ModuleList):
         for number, (layer, skipped) in enumerate(zip(layers, skips)):
             if self.importance is not None:
                 see = partial(self.importance.see, number)
-                yield _Pass(layer, skipped, self.returns_tuple, unattended, see)
+                yield _PartialLayer(layer, skipped, self.returns_tuple, unattended, see)
             elif skipped:
-                yield _Pass(layer, skipped, self.returns_tuple, unattended)
+                yield _PartialLayer(layer, skipped, self.returns_tuple, unattended)
             else:
                 yield layer
         if self.importance is not None:

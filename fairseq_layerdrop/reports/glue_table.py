@@ -91,7 +91,7 @@ class Mean:
         share: the first score, in percent of the same model's without pruning.
         tuning_speedup: seconds to fine-tune a full model, over those with as many layers dropped, whichever. The
             fastest runs count, of all models, which have one shape: other work on the machine can only slow one down.
-        inference_speedup: likewise, to predict dev.
+        inference_speedup: the same ratio of the seconds to predict dev.
     """
 
     model: str

@@ -34,7 +34,7 @@ class Point:
         quality: scores by name, the one to compare by first.
         signature: how it was computed.
         latency: seconds of an :attr:`item` by itself: ``median``, ``low``, ``high`` (10th, 90th percentile), ``count``.
-        throughput: items per second in batches, likewise.
+        throughput: items per second in batches, with the same keys.
         peak_memory: in bytes.
     """
 
@@ -67,10 +67,10 @@ class Point:
     @property
     def item(self) -> str:
         """What its times are of: a sentence, or of running text the block that a model looks at."""
-        told = dict(zip(self.task_flags, self.task_flags[1:]))
-        if told.get("--sample-break-mode", "eos") == "eos":
+        flags = dict(zip(self.task_flags, self.task_flags[1:]))
+        if flags.get("--sample-break-mode", "eos") == "eos":
             return "sentence"
-        return f"block of {told['--tokens-per-sample']} tokens"
+        return f"block of {flags['--tokens-per-sample']} tokens"
 
     @property
     def layers(self) -> int:

@@ -58,8 +58,8 @@ class Call:
     """How a stack's layers are called for one batch.
 
     Attributes:
-        args: what follows the hidden state.
-        kwargs: likewise.
+        args: the arguments that follow the hidden state.
+        kwargs: those with names.
         encoder_out: what the encoder gave; None in an encoder and in a language model.
     """
 

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..plan import parse
 from .checkpoint import Checkpoint
 from .config import layer_chunks
-from .export import export_checkpoint
+from .export import prune
 from .stack_settings import DROPS, StackSettings
 from .state import layer_of, shared_keys, without_importance
 
@@ -92,11 +91,10 @@ def describe(checkpoint, prune_layers: str | None = None) -> Description:
     Raises:
         UserError: the file is no checkpoint, the model isn't a Transformer, or the plan doesn't fit it.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint.load(checkpoint)
     if prune_layers is not None:
-        plan = checkpoint.plan(parse(prune_layers))
-        checkpoint = Checkpoint(export_checkpoint(checkpoint, plan), checkpoint.name)
+        checkpoint = prune(checkpoint, prune_layers)
+    elif not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.load(checkpoint)
     model, structure = Namespace(**checkpoint.settings("model")), checkpoint.structure
     stacks = {stack: StackSettings(model, stack) for stack in structure}
     shared = shared_keys(checkpoint.weights, layer_chunks(model, structure))

@@ -9,7 +9,7 @@ from dataclasses import fields
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 
-from ..plan import Plan
+from ..plan import Plan, parse
 from .architectures import our_architecture, stock_architecture, stock_choice
 from .checkpoint import Checkpoint
 from .config import SUBLAYERS_SETTING, architecture_of, set_plan, settings_as_dict
@@ -123,3 +123,18 @@ def export_checkpoint(checkpoint: Checkpoint, plan: Plan, ema: bool = False) -> 
         "task_state": {**(checkpoint.content.get("task_state") or {}), **({HISTORY_KEY: history} if history else {})},
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
     }
+
+
+def prune(checkpoint, prune_layers: str) -> Checkpoint:
+    """A smaller checkpoint, in memory, which stands alone as an exported one.
+
+    Args:
+        checkpoint: a file's path, or a :class:`~fairseq_layerdrop.surgery.checkpoint.Checkpoint`; isn't changed.
+        prune_layers: what to keep, as ``--prune-layers`` says.
+
+    Raises:
+        UserError: it is no checkpoint of a Transformer, or the plan doesn't fit it.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.load(checkpoint)
+    return Checkpoint(export_checkpoint(checkpoint, checkpoint.plan(parse(prune_layers))), checkpoint.name)

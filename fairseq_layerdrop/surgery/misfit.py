@@ -34,8 +34,8 @@ def misfit(error: Exception) -> str | None:
     ]
     if shapes:
         return _shape_in_words(*min(shapes, key=lambda shape: not shape[0].endswith("embed_tokens.weight")))
-    told = {"Missing": "it has no", "Unexpected": "this model has no"}
-    keys = [(told[kind], key, more.count(",")) for kind, key, more in _KEYS.findall(str(error))]
+    lacks = {"Missing": "it has no", "Unexpected": "this model has no"}
+    keys = [(lacks[kind], key, more.count(",")) for kind, key, more in _KEYS.findall(str(error))]
     return " and ".join(f"{words} {key}" + (f" ({more} more)" if more else "") for words, key, more in keys) or None
 
 

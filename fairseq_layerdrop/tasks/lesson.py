@@ -167,14 +167,16 @@ def log_students(logging_outputs) -> None:
     """Log what the sub-networks did in a training.
 
     ``student_kl`` is their divergence from the whole network and ``student_loss``, where they learn from labels, that
-    loss, both as a criterion's loss is told: by sample size, base 2. ``student_kept`` is the part of a whole network
+    loss, both as a criterion's loss is: by sample size, base 2. ``student_kept`` is the part of a whole network
     that ran in their passes: a step cost at most 1 + so much.
     """
-    told = [logged for logged in logging_outputs if "student_kept" in logged]
-    size = sum(logged["sample_size"] for logged in told)
+    of_students = [logged for logged in logging_outputs if "student_kept" in logged]
+    size = sum(logged["sample_size"] for logged in of_students)
     for key in ("student_kl", "student_loss"):
-        if any(key in logged for logged in told):
-            metrics.log_scalar(key, sum(logged[key] for logged in told) / size / math.log(2), size, round=3)
-    if told:
-        batches = sum(logged["student_batches"] for logged in told)
-        metrics.log_scalar("student_kept", sum(logged["student_kept"] for logged in told) / batches, batches, round=3)
+        if any(key in logged for logged in of_students):
+            metrics.log_scalar(key, sum(logged[key] for logged in of_students) / size / math.log(2), size, round=3)
+    if of_students:
+        batches = sum(logged["student_batches"] for logged in of_students)
+        metrics.log_scalar(
+            "student_kept", sum(logged["student_kept"] for logged in of_students) / batches, batches, round=3
+        )

@@ -54,7 +54,7 @@ class Bench:
         self.names = 3 if args.kind == "translation" else 2
 
     def select(self, checkpoint, method, *more):
-        """The file that `select` wrote, and the seconds that it told."""
+        """The file that `select` wrote, and the seconds that it took."""
         out = self.scratch / f"{len(list(self.scratch.iterdir()))}.json"
         ends = ("--protect-first", "0", "--protect-last", "0") if method == "taylor" else ()
         said = command(

@@ -146,7 +146,7 @@ def main() -> None:
             }
         )  # fmt: skip
     machine = platform.processor() or platform.machine()
-    told = {**vars(args), "machine": machine, "torch": torch.__version__, "rows": rows}
+    result = {**vars(args), "machine": machine, "torch": torch.__version__, "rows": rows}
     lines = [
         "| problem | units run: shared | naive | promise | seconds: shared | naive | faster | spread |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -157,7 +157,7 @@ def main() -> None:
         for row in rows
     ]
     with write_atomically(f"{args.out}.json") as file:
-        file.write((json.dumps(told, indent=1) + "\n").encode())
+        file.write((json.dumps(result, indent=1) + "\n").encode())
     with write_atomically(f"{args.out}.md") as file:
         file.write(("\n".join(lines) + "\n").encode())
     print("\n".join(lines))

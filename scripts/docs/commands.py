@@ -38,10 +38,10 @@ def _rows(actions) -> list[str]:
     for action in actions:
         value = _value(action).replace("|", "\\|")
         names = ", ".join(f"`{f'{name} {value}'.strip()}`" for name in action.option_strings or [""])
-        told = (action.help or "") % {**vars(action), "prog": "fairseq-layerdrop"}
+        meaning = (action.help or "") % {**vars(action), "prog": "fairseq-layerdrop"}
         if action.required and action.option_strings:
-            told = f"{told} (required)".strip()
-        lines.append(f"| {names} | {_cell(told)} |")
+            meaning = f"{meaning} (required)".strip()
+        lines.append(f"| {names} | {_cell(meaning)} |")
     return lines
 
 

@@ -359,19 +359,19 @@ def glue_table() -> str:
 
 def _header(config: Path) -> dict[str, str]:
     """What a configuration's header tells, by its key: ``# Hardware: …``."""
-    told: dict[str, str] = {}
+    header: dict[str, str] = {}
     key = None
     for line in config.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if match := re.match(r"# ([A-Z][a-z ]+): (.*)", line):
             key = match[1]
-            told[key] = match[2]
+            header[key] = match[2]
         elif key and re.match(r"# \S", line) and not line.startswith("# -"):
-            told[key] += line[1:]
+            header[key] += line[1:]
         else:
             key = None
-    return told
+    return header
 
 
 def _measured() -> dict[str, str]:
@@ -391,13 +391,13 @@ def recipes() -> str:
     measured = _measured()
     lines = []
     for config in sorted((ROOT / "configs").glob("*/*.yaml")):
-        name, told = f"{config.parent.name}/{config.stem}", _header(config)
-        source, _, expected = told.get("Reproduces", "").removesuffix(".").partition(": ")
+        name, header = f"{config.parent.name}/{config.stem}", _header(config)
+        source, _, expected = header.get("Reproduces", "").removesuffix(".").partition(": ")
         if source.startswith("no published table"):
             source, expected = "", expected.partition(". ")[0]
         table = re.search(r"Table \d+", source)
         source = table[0] if table else source.partition(";")[0]
-        hardware = told.get("Hardware", "").partition(":")[0].removesuffix(".")
+        hardware = header.get("Hardware", "").partition(":")[0].removesuffix(".")
         lines.append([f"`{name}`", source, expected, hardware, measured.get(name, "")])
     return markdown(["run", "reproduces", "expected", "hardware", "measured here"], lines, left=5)
 

@@ -257,7 +257,7 @@ class Comparison:
         machines = sorted({row.machine for row in rows})
         how = f"{self.args.epochs} epochs with a learning rate of {self.rate:g} and batches of {self.batch}"
         table = to_markdown(self.args.title, majority, means, f"{how}, on {'; '.join(machines)}.")
-        told = {
+        result = {
             "title": self.args.title,
             "task": self.args.task,
             "settings": self.settings,
@@ -265,7 +265,7 @@ class Comparison:
             "majority": majority,
             "means": list(map(asdict, means)),
         }
-        for ending, text in {"md": table, "json": json.dumps(told, indent=1) + "\n"}.items():
+        for ending, text in {"md": table, "json": json.dumps(result, indent=1) + "\n"}.items():
             with write_atomically(self.folder / f"result.{ending}") as file:
                 file.write(text.encode())
         return table
