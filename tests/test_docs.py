@@ -361,7 +361,7 @@ def is_run(call: list[str], products: dict[str, Path]) -> bool:
 
 
 # Functions that take long; their arguments are only compared with what they take.
-SLOW = {"glue", "mixture", "sensitivity", "sweep"}
+SLOW = {"glue", "import_model", "mixture", "sensitivity", "sweep"}
 
 
 def run_example(tree: ast.Module, page: str) -> None:

@@ -26,6 +26,9 @@ from ..plan import (
 DROPS = ("layerdrop", "sublayerdrop", "headdrop")
 # The setting in which our models note the sub-layers that they lack.
 SUBLAYERS_SETTING = "pruned_sublayers"
+# The setting in which our models note the eps of their layer norms, where it isn't fairseq's own.
+EPS_SETTING = "layer_norm_eps"
+FAIRSEQ_EPS = 1e-5
 # Where the importances that a checkpoint's model has learned are noted when it is loaded.
 IMPORTANCE_SETTING = "layer_importance"
 # Settings of a stack's layers that fairseq's recurrent and convolutional models have, and no Transformer.
@@ -156,6 +159,11 @@ def set_plan(cfg, plan: Plan) -> None:
     if SUBLAYERS_SETTING in cfg:
         spec = drop_spec(whole_structure(cfg), plan.pruned)
         setattr(cfg, SUBLAYERS_SETTING, None if spec is None else str(spec))
+
+
+def norm_eps(cfg) -> float:
+    """The eps of the layer norms of the model that *cfg* describes; stock models have fairseq's."""
+    return getattr(cfg, EPS_SETTING, None) or FAIRSEQ_EPS
 
 
 def copy_config(cfg):

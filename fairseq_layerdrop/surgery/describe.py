@@ -137,7 +137,7 @@ def describe(checkpoint) -> Description:
         parts[part] = parts.get(part, 0) + tensor.numel()
     return Description(
         architecture=architecture,
-        task=task.get("_name") or task.get("task") or "unknown",
+        task=task.get("task") or task.get("_name") or "unknown",
         depths=depths,
         sub_layers={stack: tuple(tuple(layer.texts) for layer in layers) for stack, layers in structure.items()},
         layerdrop={stack: _layerdrop(model, stack, depth) for stack, depth in depths.items()},

@@ -13,11 +13,14 @@ from fairseq.tasks import TASK_REGISTRY
 from ..base.errors import UserError
 from ..plan import STACKS, ModelFacts, Plan, PlanFile, PruneSpec, Structure
 from .config import (
+    EPS_SETTING,
+    FAIRSEQ_EPS,
     SUBLAYERS_SETTING,
     architecture_of,
     complete_architecture,
     model_facts,
     model_structure,
+    norm_eps,
     not_a_transformer,
     set_plan,
     settings_as_dict,
@@ -206,11 +209,13 @@ def pruned_settings(checkpoint: Mapping, plan: Plan, sharing: bool = True) -> Na
     set_plan(flat, plan)
     if not sharing:
         vars(flat).update({f"{stack}_share_layers": None for stack in plan.stacks})
-    if getattr(flat, SUBLAYERS_SETTING) or any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks):
+    shares = any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks)
+    if getattr(flat, SUBLAYERS_SETTING) or shares or norm_eps(flat) != FAIRSEQ_EPS:
         name = _our_architecture(architecture_of(flat))
     else:
         name = _stock_architecture(architecture_of(flat))
         vars(flat).pop(SUBLAYERS_SETTING, None)
+        vars(flat).pop(EPS_SETTING, None)
     for stack in plan.stacks:
         vars(flat).pop(f"{stack}_layerdrop_learned", None)
     vars(flat).pop("prune_layers", None)

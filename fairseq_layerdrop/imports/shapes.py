@@ -1,0 +1,47 @@
+"""The shapes of fairseq's models' tensors, by settings: what a folder's weights are checked against."""
+
+from collections.abc import Mapping
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def linear(name: str, out: int, width: int) -> Shapes:
+    return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
+
+
+def norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def layers(prefix: str, depth: int, width: int, inner: int, attends_to: int | None = None) -> Shapes:
+    """A stack's layers, in a decoder with attention to states of the width *attends_to*."""
+    shapes: Shapes = {}
+    for number in range(depth):
+        layer = f"{prefix}.layers.{number}"
+        attentions = {"self_attn": width} | ({"encoder_attn": attends_to} if attends_to else {})
+        for name, keys in attentions.items():
+            for projection, read in (("q", width), ("k", keys), ("v", keys), ("out", width)):
+                shapes |= linear(f"{layer}.{name}.{projection}_proj", width, read)
+            shapes |= norm(f"{layer}.{name}_layer_norm", width)
+        shapes |= linear(f"{layer}.fc1", inner, width) | linear(f"{layer}.fc2", width, inner)
+        shapes |= norm(f"{layer}.final_layer_norm", width)
+    return shapes
+
+
+def roberta(settings: Mapping, symbols: int, heads: Mapping[str, int]) -> Shapes:
+    """A RoBERTa with classification heads of so many classes."""
+    stack, width = "encoder.sentence_encoder", settings["encoder_embed_dim"]
+    shapes = layers(stack, settings["encoder_layers"], width, settings["encoder_ffn_embed_dim"])
+    shapes |= {
+        f"{stack}.embed_tokens.weight": (symbols, width),
+        f"{stack}.embed_positions.weight": (settings["max_positions"] + 2, width),
+    }
+    shapes |= norm(f"{stack}.layernorm_embedding", width)
+    if settings["encoder_normalize_before"]:
+        shapes |= norm(f"{stack}.layer_norm", width)
+    shapes |= linear("encoder.lm_head", symbols, width) | linear("encoder.lm_head.dense", width, width)
+    shapes |= norm("encoder.lm_head.layer_norm", width)
+    for head, classes in heads.items():
+        shapes |= linear(f"classification_heads.{head}.dense", width, width)
+        shapes |= linear(f"classification_heads.{head}.out_proj", classes, width)
+    return shapes
