@@ -7,13 +7,17 @@ from pathlib import Path
 import torch
 
 from ..families.encoders import ENCODERS
+from ..families.languages import LANGUAGE_MODELS
 from .folder import ImportFolderError
 from .model import Imported, foreign, refuse
 
 # Settings, weights and the folder of the tokenizer -> a model of fairseq's.
 Family = Callable[[Mapping, Mapping[str, torch.Tensor], Path], Imported]
 # model_type of a config.json -> module and function.
-_FAMILIES = {name: ("encoders", "import_encoder") for name in ENCODERS}
+_FAMILIES = {
+    **{name: ("encoders", "import_encoder") for name in ENCODERS},
+    **{name: ("languages", "import_language_model") for name in LANGUAGE_MODELS},
+}
 FAMILIES = tuple(_FAMILIES)
 
 

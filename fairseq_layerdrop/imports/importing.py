@@ -32,7 +32,13 @@ def _checkpoint(imported: Imported, output: Path, name: str) -> tuple[dict, Name
     complete_architecture(settings)
     raw = {
         "args": None,
-        "cfg": {"model": settings, "task": {"data": str(output), **imported.task}},
+        "cfg": {
+            "model": settings,
+            "task": {"data": str(output), **imported.task},
+            # what settings of our models refer to
+            "common": {"seed": 1, "user_dir": None},
+            "distributed_training": {"ddp_backend": "pytorch_ddp"},
+        },
         "model": dict(imported.weights),
         "optimizer_history": [{"criterion_name": imported.criterion}],
     }

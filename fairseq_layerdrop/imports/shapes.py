@@ -45,3 +45,17 @@ def roberta(settings: Mapping, symbols: int, heads: Mapping[str, int]) -> Shapes
         shapes |= linear(f"classification_heads.{head}.dense", width, width)
         shapes |= linear(f"classification_heads.{head}.out_proj", classes, width)
     return shapes
+
+
+def language_model(settings: Mapping, symbols: int) -> Shapes:
+    """A ``transformer_lm``; those of a learned table of positions are among them, those of sinusoids aren't."""
+    width, inner = settings["decoder_embed_dim"], settings["decoder_input_dim"]
+    shapes = layers("decoder", settings["decoder_layers"], width, settings["decoder_ffn_embed_dim"])
+    shapes |= {f"decoder.{name}.weight": (symbols, inner) for name in ("embed_tokens", "output_projection")}
+    if settings["decoder_learned_pos"]:
+        shapes["decoder.embed_positions.weight"] = (settings["max_target_positions"] + 2, width)
+    if settings["decoder_normalize_before"] and not settings["no_decoder_final_norm"]:
+        shapes |= norm("decoder.layer_norm", width)
+    if inner != width:
+        shapes |= {"decoder.project_in_dim.weight": (width, inner), "decoder.project_out_dim.weight": (inner, width)}
+    return shapes

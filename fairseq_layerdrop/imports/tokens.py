@@ -41,7 +41,7 @@ class Vocabulary:
         """It with a symbol for masks, which fairseq's tasks for encoders add where there is none."""
         return self if MASK in self.symbols else Vocabulary((*self.symbols, MASK), (*self.order, None))
 
-    def rows(self, table: torch.Tensor, new: float = 0.0) -> torch.Tensor:
+    def rows(self, table: torch.Tensor, new: torch.Tensor | float = 0.0) -> torch.Tensor:
         """*table*, with a row a symbol, in fairseq's order; rows of symbols that it lacks are filled with *new*."""
         if self.order == tuple(range(len(table))):
             return table
