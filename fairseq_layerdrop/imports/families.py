@@ -8,6 +8,7 @@ import torch
 
 from ..families.encoders import ENCODERS
 from ..families.languages import LANGUAGE_MODELS
+from ..families.translators import TRANSLATORS
 from .folder import ImportFolderError
 from .model import Imported, foreign, refuse
 
@@ -17,6 +18,7 @@ Family = Callable[[Mapping, Mapping[str, torch.Tensor], Path], Imported]
 _FAMILIES = {
     **{name: ("encoders", "import_encoder") for name in ENCODERS},
     **{name: ("languages", "import_language_model") for name in LANGUAGE_MODELS},
+    **{name: ("translators", "import_translator") for name in TRANSLATORS},
 }
 FAMILIES = tuple(_FAMILIES)
 

@@ -59,3 +59,23 @@ def language_model(settings: Mapping, symbols: int) -> Shapes:
     if inner != width:
         shapes |= {"decoder.project_in_dim.weight": (width, inner), "decoder.project_out_dim.weight": (inner, width)}
     return shapes
+
+
+def transformer(settings: Mapping, source: int, target: int) -> Shapes:
+    """A ``transformer``; sinusoids are in no table."""
+    width = settings["encoder_embed_dim"]
+    shapes: Shapes = {"decoder.output_projection.weight": (target, width)}
+    for stack, symbols, side in (("encoder", source, "source"), ("decoder", target, "target")):
+        attends_to = width if stack == "decoder" else None
+        shapes |= layers(stack, settings[f"{stack}_layers"], width, settings[f"{stack}_ffn_embed_dim"], attends_to)
+        shapes[f"{stack}.embed_tokens.weight"] = (symbols, width)
+        if settings[f"{stack}_learned_pos"]:
+            shapes[f"{stack}.embed_positions.weight"] = (settings[f"max_{side}_positions"] + 2, width)
+        for name, there in (
+            ("layernorm_embedding", settings["layernorm_embedding"]),
+            ("layer_norm", settings[f"{stack}_normalize_before"]),
+        ):
+            shapes |= norm(f"{stack}.{name}", width) if there else {}
+    if settings["decoder_output_bias"]:
+        shapes["decoder.output_projection.bias"] = (target,)
+    return shapes

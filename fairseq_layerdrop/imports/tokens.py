@@ -13,8 +13,9 @@ from .folder import ImportFolderError, read_json
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "sentencepiece.model", "source.spm",
-    "target.spm", "vocab-src.json", "vocab-tgt.json",
+    "target.spm", "vocab-src.json", "vocab-tgt.json", "target_vocab.json",
 )  # fmt: skip
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 # fairseq's first symbols, in the order of their numbers, each with the names of transformers' roles.
 SPECIAL = {
     "<s>": ("cls_token", "bos_token"),
@@ -57,14 +58,24 @@ class Vocabulary:
         return table[torch.tensor([places[number] for number in range(len(places))])]
 
 
-def tokens_of(folder: Path) -> dict[int, str]:
+def tokens_of(folder: Path, *files: str) -> dict[int, str]:
     """The tokens of the tokenizer in *folder*, by their numbers.
+
+    Args:
+        folder: of the tokenizer.
+        files: the file to read is the first of these that is there; by default, of all that transformers knows.
 
     Raises:
         ImportFolderError: there is none that can be read.
     """
-    if os.path.isfile(folder / "tokenizer.json"):
-        content = read_json(folder / "tokenizer.json")
+    name = next((name for name in files or _VOCABULARIES if os.path.isfile(folder / name)), None)
+    if name is None:
+        raise ImportFolderError(
+            f"{folder} has no {' or '.join(files or _VOCABULARIES)}; AutoTokenizer.from_pretrained(…) of transformers, "
+            "with save_pretrained(…), makes the files"
+        )
+    if name == "tokenizer.json":
+        content = read_json(folder / name)
         vocabulary = (content.get("model") or {}).get("vocab")
         if isinstance(vocabulary, dict):
             tokens = {number: token for token, number in vocabulary.items()}
@@ -72,16 +83,11 @@ def tokens_of(folder: Path) -> dict[int, str]:
             tokens = dict(enumerate(piece for piece, _ in vocabulary or ()))
         added = content.get("added_tokens") or ()
         return tokens | {token["id"]: token["content"] for token in added}
-    if os.path.isfile(folder / "vocab.txt"):
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    if name == "vocab.txt":
+        lines = (folder / name).read_text(encoding="utf-8").split("\n")
         return dict(enumerate(lines[:-1] if lines[-1] == "" else lines))
-    if os.path.isfile(folder / "vocab.json"):
-        added = read_json(folder / "added_tokens.json") if os.path.isfile(folder / "added_tokens.json") else {}
-        return {number: token for token, number in {**read_json(folder / "vocab.json"), **added}.items()}
-    raise ImportFolderError(
-        f"{folder} has no tokenizer.json, vocab.txt or vocab.json; AutoTokenizer.from_pretrained(…).save_pretrained(…) "
-        "of transformers makes the first"
-    )
+    added = read_json(folder / "added_tokens.json") if os.path.isfile(folder / "added_tokens.json") else {}
+    return {number: token for token, number in {**read_json(folder / name), **added}.items()}
 
 
 def _named_roles(folder: Path) -> Iterator[tuple[str, str]]:
@@ -138,14 +144,14 @@ def vocabulary(tokens: Mapping[int, str], roles: Mapping[str, int], size: int) -
     return Vocabulary(tuple(symbols), (*(special[symbol] for symbol in SPECIAL), *rest))
 
 
-def read_vocabulary(folder: Path, config: Mapping, size: int) -> Vocabulary:
-    """The symbols of the model in *folder*, which has *size* rows of embeddings.
+def read_vocabulary(folder: Path, config: Mapping, size: int, *files: str) -> Vocabulary:
+    """The symbols of the model in *folder*, which has *size* rows of embeddings, from one of these *files*.
 
     Raises:
         ImportFolderError: the tokenizer isn't this model's, or can't be read.
     """
     try:
-        tokens = tokens_of(folder)
+        tokens = tokens_of(folder, *files)
         return vocabulary(tokens, roles_of(folder, config, tokens), size)
     except ImportFolderError:
         raise

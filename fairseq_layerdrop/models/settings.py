@@ -98,6 +98,9 @@ class EncoderDropSettings(DropSettings):
 class DecoderDropSettings(DropSettings):
     """Settings of models with a decoder."""
 
+    decoder_output_bias: bool = field(
+        default=False, metadata={"help": "add a learned bias to the logit of each symbol, as an imported Marian has it"}
+    )
     decoder_sublayerdrop: float = field(
         default=0.0, metadata={"help": "probability that a training pass skips a sub-layer of the decoder"}
     )

@@ -13,14 +13,13 @@ from fairseq.tasks import TASK_REGISTRY
 from ..base.errors import UserError
 from ..plan import STACKS, ModelFacts, Plan, PlanFile, PruneSpec, Structure
 from .config import (
-    EPS_SETTING,
-    FAIRSEQ_EPS,
+    OWN_SETTINGS,
     SUBLAYERS_SETTING,
     architecture_of,
     complete_architecture,
     model_facts,
     model_structure,
-    norm_eps,
+    needs_ours,
     not_a_transformer,
     set_plan,
     settings_as_dict,
@@ -210,12 +209,12 @@ def pruned_settings(checkpoint: Mapping, plan: Plan, sharing: bool = True) -> Na
     if not sharing:
         vars(flat).update({f"{stack}_share_layers": None for stack in plan.stacks})
     shares = any(getattr(flat, f"{stack}_share_layers", None) for stack in plan.stacks)
-    if getattr(flat, SUBLAYERS_SETTING) or shares or norm_eps(flat) != FAIRSEQ_EPS:
+    if needs_ours(flat) or shares:
         name = _our_architecture(architecture_of(flat))
     else:
         name = _stock_architecture(architecture_of(flat))
-        vars(flat).pop(SUBLAYERS_SETTING, None)
-        vars(flat).pop(EPS_SETTING, None)
+        for setting in OWN_SETTINGS:
+            vars(flat).pop(setting, None)
     for stack in plan.stacks:
         vars(flat).pop(f"{stack}_layerdrop_learned", None)
     vars(flat).pop("prune_layers", None)

@@ -39,7 +39,10 @@ def transformers():
 def randomise(model, seed: int = 1):
     """*model*, its weights drawn: all norms and biases are far from what they begin as."""
     torch.manual_seed(seed)
+    fixed = {name for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
     for name, parameter in model.named_parameters():
+        if name.rpartition(".")[0] in fixed:  # tables that aren't saved
+            continue
         module, _, kind = name.lower().rpartition(".")
         is_norm = re.fullmatch(r"(.*norm.*|ln_\w)", module.rpartition(".")[2])
         mean = 1.0 if is_norm and kind == "weight" else 0.0
