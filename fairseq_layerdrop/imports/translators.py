@@ -79,6 +79,20 @@ def _with_positions(found: dict[str, torch.Tensor], family: Translator, longest:
         found[key] = torch.cat([zeros, table]) if family.first_position == 0 else table
 
 
+def has_two_vocabularies(family: Translator, folder: Path) -> bool:
+    """Whether source and target have symbols of their own."""
+    return bool(family.files) and (folder / family.files[1][0]).is_file()
+
+
+def vocabularies_of(
+    config: Mapping, folder: Path, family: Translator, sizes: tuple[int, int]
+) -> tuple[Vocabulary, Vocabulary]:
+    """The symbols of source and target of a model with so many embeddings; the same object where they are one."""
+    two = has_two_vocabularies(family, folder)
+    source = read_vocabulary(folder, config, sizes[0], *(family.files[0] if two else ()))
+    return source, read_vocabulary(folder, config, sizes[1], *family.files[1]) if two else source
+
+
 def _generation(folder: Path) -> dict:
     path = folder / "generation_config.json"
     return read_json(path) if path.is_file() else {}
@@ -129,11 +143,9 @@ def import_translator(config: Mapping, weights: Mapping[str, torch.Tensor], fold
     found, unknown = renamed(plain, NAMES)
     if unknown:
         raise ImportFolderError(f"fairseq's transformer has no place for {unknown[0]}")
-    two = bool(family.files) and (folder / family.files[1][0]).is_file()
-    tied = bool(given["tie_word_embeddings"])
-    tables = _tables(found, tied, given.get("share_encoder_decoder_embeddings", True) and not two)
-    source = read_vocabulary(folder, config, len(tables[0]), *(family.files[0] if two else ()))
-    target = read_vocabulary(folder, config, len(tables[2]), *family.files[1]) if two else source
+    one = given.get("share_encoder_decoder_embeddings", True) and not has_two_vocabularies(family, folder)
+    tables = _tables(found, bool(given["tie_word_embeddings"]), one)
+    source, target = vocabularies_of(config, folder, family, (len(tables[0]), len(tables[2])))
     width, longest = given["d_model"], given["max_position_embeddings"]
     start = given.get("decoder_start_token_id", _generation(folder).get("decoder_start_token_id"))
     encoder, decoder, output = _in_fairseqs_order(tables, (source, target), start, given["eos_token_id"])
