@@ -164,7 +164,7 @@ def test_flags_are_known(page):
 # Commands: bash itself takes them apart, with programs that only note how they were called.
 
 PROGRAMS = (
-    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "mkdocs", "pip", "pre-commit", "python", "ruff", "srun",
+    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "fairseq-preprocess", "mkdocs", "pip", "pre-commit", "python", "ruff", "srun",
     "torchrun", *FAIRSEQ,
 )  # fmt: skip
 NOTE = """#!/bin/bash
@@ -243,6 +243,9 @@ class Checks:
     def fairseq_layerdrop(self, verb, *given):
         _, more = commands.parser_of(verb).parse_known_args(given)
         assert not more or (verb == "flags" and all(re.fullmatch(r"\w+\.\w+=.*", word) for word in more)), more
+
+    def fairseq_preprocess(self, *given):
+        options.get_preprocessing_parser().parse_args(given)
 
     def fairseq_hydra_train(self, *given):
         from hydra import compose, initialize_config_dir  # of hydra >= 1.2

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "exports": {*_PURE, "modules", "surgery", "families", "imports", "version"},
     "evaluation": {"base"},
     "reports": {*_PURE, "evaluation"},
-    "corpora": {"base"},
+    "corpora": {"base", "imports"},
     "models": {*_PURE, "modules", "surgery"},
     "tasks": {*_PURE, "modules", "surgery", "evaluation", "models"},
     "running": {*_PURE, "modules", "surgery", "evaluation", "register"},

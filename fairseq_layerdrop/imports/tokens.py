@@ -157,3 +157,15 @@ def read_vocabulary(folder: Path, config: Mapping, size: int, *files: str) -> Vo
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ImportFolderError(f"the tokenizer in {folder} isn't in transformers' format") from error
+
+
+def named_symbols(folder: Path, config: Mapping) -> dict[int, str]:
+    """fairseq's names of the tokens of a tokenizer, by their numbers there.
+
+    Raises:
+        ImportFolderError: it can't be read.
+    """
+    tokens = tokens_of(folder)
+    size = max(config.get("vocab_size") or 0, max(tokens, default=0) + 1)
+    made = vocabulary(tokens, roles_of(folder, config, tokens), size)
+    return {number: name for number, name in zip(made.order, (*SPECIAL, *made.symbols)) if number is not None}
