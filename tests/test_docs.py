@@ -164,8 +164,8 @@ def test_flags_are_known(page):
 # Commands: bash itself takes them apart, with programs that only note how they were called.
 
 PROGRAMS = (
-    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "fairseq-preprocess", "mkdocs", "pip", "pre-commit", "python", "ruff", "srun",
-    "torchrun", *FAIRSEQ,
+    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "fairseq-preprocess", "mkdocs", "pip", "pre-commit", "python",
+    "ruff", "srun", "torchrun", *FAIRSEQ,
 )  # fmt: skip
 NOTE = """#!/bin/bash
 printf '%s\\0' "${0##*/}" "$@" $'\\1' >> "$CALLS"

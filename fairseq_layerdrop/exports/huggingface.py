@@ -7,10 +7,12 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from ..imports.tokens import TOKENIZER_FILES
 from ..surgery.export import ExportError, export_checkpoint, pruned_settings
 from .formats import Source
+from .language_models import language_model
 from .returned import is_imported, returned
 from .roberta import head_of, roberta_model
 from .standalone import told_of
 from .transformers_folder import check_whole_layers, library, write_model
+from .translation_models import translation_model
 
 
 class HuggingFaceFormat:
@@ -36,8 +38,15 @@ class HuggingFaceFormat:
             model = returned(settings, state, imported, head_of(state, classification_head_name))
         elif kind == "roberta":
             model = roberta_model(settings, state, folder, classification_head_name, bpe_model, gpt2_bpe)
+        elif kind in ("transformer", "bart"):
+            model = translation_model(settings, state, folder, bpe_model, gpt2_bpe)
+        elif kind == "transformer_lm":
+            if bpe_model is not None:
+                raise ExportError("transformers has no tokenizer that cuts with SentencePiece and begins with </s>")
+            model = language_model(settings, state, folder, gpt2_bpe)
         else:
-            raise ExportError(f"--format huggingface takes models of the kind roberta, not {kind}")
+            kinds = "roberta, transformer, bart and transformer_lm"
+            raise ExportError(f"--format huggingface takes models of the kinds {kinds}, not {kind}")
         write_model(model, path)
         [architecture] = model.config["architectures"]
         return [told_of(source, architecture), *model.notes]

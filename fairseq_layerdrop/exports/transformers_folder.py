@@ -67,8 +67,8 @@ def check_whole_layers(settings: Namespace) -> None:
         raise ExportError("transformers can't take layers without some of their sub-layers or heads; drop whole layers")
 
 
-def dictionary_of(folder: str, *names: str) -> Dictionary:
-    """The first dictionary of these names in *folder*, with the symbol for masks, as fairseq's tasks load it.
+def dictionary_of(folder: str, *names: str, masks: bool = True) -> Dictionary:
+    """The first dictionary of these names in *folder*, as fairseq's tasks load it: with *masks*, with their symbol.
 
     Raises:
         ExportError: there is none, it is damaged, or transformers' tokenizers can't take it.
@@ -80,7 +80,8 @@ def dictionary_of(folder: str, *names: str) -> Dictionary:
         dictionary = Dictionary.load(paths[0])
     except Exception as error:  # fairseq raises all kinds
         raise ExportError(f"{paths[0]} is not a dictionary: {str(error).splitlines()[0]}") from error
-    dictionary.add_symbol("<mask>")
+    if masks:
+        dictionary.add_symbol("<mask>")
     if len(dictionary.indices) < len(dictionary):
         raise ExportError(f"{paths[0]} has symbols twice, which transformers' tokenizers can't take")
     return dictionary
@@ -131,6 +132,7 @@ def write_model(model: TransformersModel, path) -> None:
     save_file, write_error = library()
     with write_folder_atomically(path) as folder:
         for name, content in {"config.json": as_json(model.config), **model.files}.items():
+            Path(folder, name).parent.mkdir(exist_ok=True)
             Path(folder, name).write_bytes(content)
         try:
             save_file(_apart(model.weights), Path(folder, "model.safetensors"), metadata={"format": "pt"})
