@@ -9,7 +9,7 @@ from ..surgery.export import ExportError, export_checkpoint, pruned_settings
 from .formats import Source
 from .language_models import language_model
 from .returned import is_imported, returned
-from .roberta import head_of, roberta_model
+from .roberta import head_of, labels_of, roberta_model
 from .standalone import told_of
 from .transformers_folder import check_whole_layers, library, write_model
 from .translation_models import translation_model
@@ -35,7 +35,10 @@ class HuggingFaceFormat:
             imported = folder
         state = export_checkpoint(source.checkpoint, source.plan, source.name, source.ema)["model"]
         if imported is not None:
-            model = returned(settings, state, imported, head_of(state, classification_head_name))
+            head = head_of(state, classification_head_name)
+            trained = head is not None and not is_imported(folder) and os.path.isdir(os.path.join(folder, "label"))
+            labels = labels_of(folder, len(state[f"classification_heads.{head}.out_proj.weight"])) if trained else None
+            model = returned(settings, state, imported, head, labels)
         elif kind == "roberta":
             model = roberta_model(settings, state, folder, classification_head_name, bpe_model, gpt2_bpe)
         elif kind in ("transformer", "bart"):

@@ -6,7 +6,7 @@ trained since.
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -230,7 +230,11 @@ def _translator(config: dict, settings: Namespace, state, folder: Path, head) ->
 
 
 def returned(
-    settings: Namespace, state: Mapping[str, torch.Tensor], folder, head: str | None = None
+    settings: Namespace,
+    state: Mapping[str, torch.Tensor],
+    folder,
+    head: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> TransformersModel:
     """An imported model, as transformers' class that it came from.
 
@@ -239,6 +243,7 @@ def returned(
         state: its state dict.
         folder: the one that ``import`` wrote.
         head: name of its classification head; None where there is none.
+        labels: names of its classes; None for those of the folder.
 
     Raises:
         ExportError: the checkpoint isn't of the model that was imported there.
@@ -253,6 +258,9 @@ def returned(
     if back is None:
         raise ExportError(f"{folder}/config.json is of no model that import takes")
     config, weights, notes = back(dict(config), settings, state, folder, head)
+    if labels is not None:
+        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        config["label2id"] = {label: number for number, label in enumerate(labels)}
     config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     names = (name for name in (*TOKENIZER_FILES, "generation_config.json") if (folder / name).is_file())

@@ -56,7 +56,7 @@ def _check(settings: Namespace, head: str | None) -> None:
         raise ExportError(f"transformers' RoBERTa can't take {'; nor '.join(found)}")
 
 
-def _labels(folder: str, count: int) -> list[str]:
+def labels_of(folder: str, count: int) -> list[str]:
     """The names of a classifier's labels, by the dictionary of the data that it learned from."""
     dictionary = dictionary_of(folder, os.path.join("label", "dict.txt"))
     named = dictionary.symbols[dictionary.nspecial :][:count]
@@ -129,7 +129,7 @@ def roberta_model(
         count, inner = rows[f"classification_heads.{head}.out_proj.weight"]
         if inner != width:
             raise ExportError(f"transformers' RoBERTa can't take a head of width {inner}, only of the model's {width}")
-        labels = [f"LABEL_{number}" for number in range(count)] if regression else _labels(folder, count)
+        labels = [f"LABEL_{number}" for number in range(count)] if regression else labels_of(folder, count)
         config["problem_type"] = "regression" if regression else "single_label_classification"
         config["id2label"] = dict(enumerate(labels))
         config["label2id"] = {label: number for number, label in enumerate(labels)}

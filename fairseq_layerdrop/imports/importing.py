@@ -6,6 +6,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.dataclass.configs import FairseqConfig
+from omegaconf import OmegaConf
+
 from ..base.errors import UserError
 from ..base.files import write_folder_atomically
 from ..plan import Plan
@@ -18,12 +22,22 @@ from .model import Imported
 from .tokens import TOKENIZER_FILES
 
 CHECKPOINT = "checkpoint.pt"
+_SECTIONS = ("common", "distributed_training", "dataset", "optimization", "checkpoint")
 # Files of transformers' folder that go along: with them, an export goes back to the same class and tokenizer.
 _KEPT = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 def _dictionary(symbols: Sequence[str]) -> str:
     return "".join(f"{symbol} 1\n" for symbol in symbols)
+
+
+def _defaults(criterion: str) -> dict:
+    """The other settings of a training by fairseq's defaults, as its checkpoints hold them."""
+    run = FairseqConfig()
+    cfg = OmegaConf.create({name: OmegaConf.structured(getattr(run, name)) for name in _SECTIONS})
+    cfg.criterion = OmegaConf.structured(CRITERION_DATACLASS_REGISTRY[criterion]())
+    cfg.criterion._name = criterion
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
 def _checkpoint(imported: Imported, output: Path, name: str) -> tuple[dict, Namespace]:
@@ -33,11 +47,9 @@ def _checkpoint(imported: Imported, output: Path, name: str) -> tuple[dict, Name
     raw = {
         "args": None,
         "cfg": {
+            **_defaults(imported.criterion),
             "model": settings,
             "task": {"data": str(output), **imported.task},
-            # what settings of our models refer to
-            "common": {"seed": 1, "user_dir": None},
-            "distributed_training": {"ddp_backend": "pytorch_ddp"},
         },
         "model": dict(imported.weights),
         "optimizer_history": [{"criterion_name": imported.criterion}],
