@@ -27,6 +27,7 @@ _MODULES = {
     "describe": "surgery.describe",
     "export": "exports.export",
     "glue": "analysis.glue",
+    "import_model": "imports.importing",
     "mixture": "analysis.mixture",
     "prune": "surgery.export",
     "report": "reports.page",

@@ -164,8 +164,8 @@ def test_flags_are_known(page):
 # Commands: bash itself takes them apart, with programs that only note how they were called.
 
 PROGRAMS = (
-    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "mkdocs", "pip", "pre-commit", "python", "ruff", "srun",
-    "torchrun", *FAIRSEQ,
+    "bash", "fairseq-hydra-train", "fairseq-layerdrop", "fairseq-preprocess", "mkdocs", "pip", "pre-commit", "python",
+    "ruff", "srun", "torchrun", *FAIRSEQ,
 )  # fmt: skip
 NOTE = """#!/bin/bash
 printf '%s\\0' "${0##*/}" "$@" $'\\1' >> "$CALLS"
@@ -243,6 +243,9 @@ class Checks:
     def fairseq_layerdrop(self, verb, *given):
         _, more = commands.parser_of(verb).parse_known_args(given)
         assert not more or (verb == "flags" and all(re.fullmatch(r"\w+\.\w+=.*", word) for word in more)), more
+
+    def fairseq_preprocess(self, *given):
+        options.get_preprocessing_parser().parse_args(given)
 
     def fairseq_hydra_train(self, *given):
         from hydra import compose, initialize_config_dir  # of hydra >= 1.2
@@ -361,7 +364,7 @@ def is_run(call: list[str], products: dict[str, Path]) -> bool:
 
 
 # Functions that take long; their arguments are only compared with what they take.
-SLOW = {"glue", "mixture", "sensitivity", "sweep"}
+SLOW = {"glue", "import_model", "mixture", "sensitivity", "sweep"}
 
 
 def run_example(tree: ast.Module, page: str) -> None:

@@ -35,6 +35,12 @@ def add_arguments(parser) -> None:
     huggingface.add_argument(
         "--classification-head-name", metavar="NAME", help="the head of a classifier; default: the only one"
     )
+    huggingface.add_argument(
+        "--imported",
+        metavar="DIR",
+        help="the folder that import wrote: the model goes back to its class, with its tokenizer; default: that of the "
+        "dictionaries, if it is one",
+    )
     bpe = huggingface.add_mutually_exclusive_group()
     bpe.add_argument("--bpe-model", metavar="FILE", help="the SentencePiece model that cut the text into pieces")
     bpe.add_argument("--gpt2-bpe", metavar="DIR", help="the folder of the encoder.json and vocab.bpe that did so")
@@ -48,6 +54,6 @@ def run(args) -> None:
     first, *more = export(
         args.checkpoint, args.output, args.prune_layers, args.format, args.ema, args.force, data=args.data,
         quantization=args.quantization, classification_head_name=args.classification_head_name,
-        bpe_model=args.bpe_model, gpt2_bpe=args.gpt2_bpe,
+        bpe_model=args.bpe_model, gpt2_bpe=args.gpt2_bpe, imported=args.imported,
     )  # fmt: skip
     print("\n".join([f"wrote {args.output}: {first}", *more]))

@@ -19,6 +19,7 @@ VERBS = {
     "flags": "print the training of a YAML configuration of fairseq-hydra-train, or of a checkpoint, as flags of "
     "fairseq-train, quoted for a shell",
     "glue": "score a fine-tuned model by the metrics of one of GLUE's tasks, and time it",
+    "import": "make a fairseq checkpoint of a pre-trained model of Hugging Face's transformers, in a local folder",
     "mixture": "code lengths and regret of the Bayesian mixture over all sub-networks that LayerDrop can draw",
     "report": "write a page that shows a sweep: table, charts and the choice for a budget; needs no network",
     "score": "BLEU, ROUGE or perplexity of what fairseq-generate or fairseq-eval-lm wrote, or of text files",

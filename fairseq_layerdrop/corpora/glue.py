@@ -7,7 +7,8 @@ model that the pre-training used: ``.input0``, for tasks on two sentences ``.inp
 folder's name, or that of ``--task``. MNLI's second validation set, dev_mismatched.tsv, becomes valid1.
 
 Instead of a SentencePiece model, ``--gpt2 FOLDER`` takes RoBERTa's byte-level BPE: encoder.json and vocab.bpe, from
-https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/.
+https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/. ``--imported FOLDER`` takes the tokenizer of an imported model, the
+folder being the one that ``fairseq-layerdrop import`` wrote.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .subwords import Encode, gpt2_encoder, sentencepiece_encoder
+from .subwords import Encode, gpt2_encoder, imported_encoder, sentencepiece_encoder
 from .text import CorpusError, add_items_argument, check_folder, read_lines, write_lines
 
 
@@ -134,6 +135,7 @@ def main() -> None:
     pieces = parser.add_mutually_exclusive_group(required=True)
     pieces.add_argument("--spm", type=Path, metavar="MODEL", help="SentencePiece model")
     pieces.add_argument("--gpt2", type=Path, metavar="FOLDER", help="with encoder.json and vocab.bpe")
+    pieces.add_argument("--imported", type=Path, metavar="FOLDER", help="that fairseq-layerdrop import wrote")
     parser.add_argument("--dict", type=Path, metavar="FILE", help="dictionary of the pre-training, to check against")
     add_items_argument(parser)
     args = parser.parse_args()
@@ -142,7 +144,8 @@ def main() -> None:
     if name not in TASKS:
         raise CorpusError(f"{name} is no task of GLUE; name it by --task: {', '.join(TASKS)}")
     task = TASKS[name]
-    encode, known = sentencepiece_encoder(args.spm) if args.spm else gpt2_encoder(args.gpt2)
+    encoders = {"spm": sentencepiece_encoder, "gpt2": gpt2_encoder, "imported": imported_encoder}
+    encode, known = next(make(getattr(args, name)) for name, make in encoders.items() if getattr(args, name))
     if args.dict:
         check_pieces(encode, known, args.dict)
     args.out.mkdir(parents=True, exist_ok=True)

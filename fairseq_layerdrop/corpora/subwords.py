@@ -101,6 +101,44 @@ def gpt2_encoder(folder: Path) -> tuple[Encode, set[str]]:
     return lambda lines: (" ".join(map(str, bpe.encode(line))) for line in lines), set(map(str, bpe.encoder.values()))
 
 
+def imported_encoder(folder: Path) -> tuple[Encode, set[str]]:
+    """Splits lines as the tokenizer of an imported model does, into symbols of its dictionary; and these symbols.
+
+    Args:
+        folder: the one that ``fairseq-layerdrop import`` wrote.
+
+    Raises:
+        CorpusError: it is another one, or its tokenizer isn't in one file.
+    """
+    if not any(folder.glob("dict.*txt")) or not (folder / "tokenizer.json").is_file():
+        raise CorpusError(
+            f"{folder} hasn't both tokenizer.json and dictionaries; give the folder that fairseq-layerdrop import "
+            "wrote of a model with a tokenizer.json"
+        )
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise CorpusError("tokenizers isn't installed; pip install 'fairseq-layerdrop[huggingface]'") from error
+    from ..imports.folder import read_config
+    from ..imports.tokens import named_symbols
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing narrower
+        raise CorpusError(f"{folder}/tokenizer.json is no tokenizer: {str(error).splitlines()[0]}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    symbols = named_symbols(folder, read_config(folder))
+
+    def encode(lines: Iterable[str]) -> Iterator[str]:
+        lines = iter(lines)
+        while batch := list(itertools.islice(lines, _AT_ONCE)):
+            for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
+                yield " ".join(symbols[number] for number in encoding.ids)
+
+    return encode, set(symbols.values())
+
+
 def write_pairs(
     splits: Mapping[str, Callable[[], Pairs]],
     source: str,

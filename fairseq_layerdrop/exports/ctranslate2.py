@@ -17,7 +17,7 @@ from ..base.errors import UserError
 from ..base.files import write_folder_atomically
 from ..surgery.architectures import ExportError
 from ..surgery.checkpoint_file import save_checkpoint
-from ..surgery.config import SUBLAYERS_SETTING
+from ..surgery.config import EPS_SETTING, FAIRSEQ_EPS, OUTPUT_BIAS_SETTING, SUBLAYERS_SETTING
 from ..surgery.export import export_checkpoint, pruned_settings
 from .formats import Source
 from .standalone import told_of
@@ -63,6 +63,8 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
         (given("character_embeddings"), "character embeddings (--character-embeddings)"),
         (given("no_token_positional_embeddings"), "models without positions (--no-token-positional-embeddings)"),
         (given("quant_noise_pq"), "quantisation noise (--quant-noise-pq)"),
+        (given(EPS_SETTING) not in (None, FAIRSEQ_EPS), "layer norms with an eps of their own (--layer-norm-eps)"),
+        (given(OUTPUT_BIAS_SETTING), "biases of logits (--decoder-output-bias)"),
         (given("base_layers"), "mixtures of experts (--base-layers)"),
         *(
             (given(option), f"--{option.replace('_', '-')}")

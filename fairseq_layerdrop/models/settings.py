@@ -42,6 +42,10 @@ class DropSettings(FairseqDataclass):
             "help": "sub-layers and heads that the model is without, for instance decoder=drop:3.ffn,4.self_attn"
         },
     )
+    layer_norm_eps: Optional[float] = field(
+        default=None,
+        metadata={"help": "eps of all layer norms, as in 1e-12 of a BERT; default: fairseq's, 1e-5"},
+    )
     seed: int = II("common.seed")
     ddp_backend: str = II("distributed_training.ddp_backend")
 
@@ -94,6 +98,9 @@ class EncoderDropSettings(DropSettings):
 class DecoderDropSettings(DropSettings):
     """Settings of models with a decoder."""
 
+    decoder_output_bias: bool = field(
+        default=False, metadata={"help": "add a learned bias to the logit of each symbol, as an imported Marian has it"}
+    )
     decoder_sublayerdrop: float = field(
         default=0.0, metadata={"help": "probability that a training pass skips a sub-layer of the decoder"}
     )

@@ -10,7 +10,7 @@ from ..base.errors import UserError
 from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
 from ..plan import chunks_of
 from ..surgery.build import remove_missing_sublayers
-from ..surgery.config import SUBLAYERS_SETTING, model_structure
+from ..surgery.config import EPS_SETTING, OUTPUT_BIAS_SETTING, SUBLAYERS_SETTING, model_structure, norm_eps
 from ..surgery.stack_settings import StackSettings, all_stack_settings
 from ..surgery.state import stacks_of
 from .settings import DropSettings, complete_settings, drop_rates, drop_schedule
@@ -68,6 +68,10 @@ def make_droppable(model, args, task) -> None:
     """
     for stack in stacks_of(model).values():
         remove_fast_path(stack)
+    if getattr(args, EPS_SETTING, None) is not None:
+        set_norm_eps(model, norm_eps(args))
+    if getattr(args, OUTPUT_BIAS_SETTING, None):
+        add_output_bias(model.decoder)
     structure = None
     if getattr(args, SUBLAYERS_SETTING, None) is not None:
         structure = model_structure(args)
@@ -82,6 +86,25 @@ def make_droppable(model, args, task) -> None:
         stack.register_load_state_dict_pre_hook(partial(_fit_state, name, chunks))
     if hasattr(model, "decoder"):
         StepDecoder.take_over(model.decoder)
+
+
+def set_norm_eps(model, eps: float) -> None:
+    """Give all layer norms of *model*, in place, this eps. fairseq builds them with its own."""
+    for module in model.modules():
+        if hasattr(module, "normalized_shape"):  # torch's LayerNorm, and apex's on a GPU
+            module.eps = eps
+
+
+def add_output_bias(decoder) -> None:
+    """Give *decoder*, in place, a bias of each symbol's logit, zeros at first.
+
+    Raises:
+        UserError: it has an adaptive softmax in place of one matrix.
+    """
+    if decoder.output_projection is None:
+        raise UserError("--decoder-output-bias and --adaptive-softmax-cutoff exclude each other; leave one of them out")
+    weight = decoder.output_projection.weight
+    decoder.output_projection.bias = nn.Parameter(weight.new_zeros(len(weight)))
 
 
 def _fit_state(name, chunks, stack, state_dict, prefix, *_) -> None:

@@ -38,6 +38,21 @@ def unreadable(path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is damaged or not a checkpoint")
 
 
+def load_tensors(path: Path):
+    """What a readable file of torch's holds, by the weights-only unpickler; mapped from it where its format allows.
+
+    Raises:
+        CheckpointError: it is damaged, or holds objects other than data and so might run code when loaded.
+    """
+    allow_fairseq_types()
+    try:
+        return _load(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make torch raise almost anything
+        raise unreadable(path, error) from error
+
+
 def _is_fairseqs(checkpoint) -> bool:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         return False
@@ -73,13 +88,7 @@ def load_checkpoint(path) -> dict:
         path.open("rb").close()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    allow_fairseq_types()
-    try:
-        checkpoint = _load(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes make torch raise almost anything
-        raise unreadable(path, error) from error
+    checkpoint = load_tensors(path)
     if not _is_fairseqs(checkpoint):
         raise CheckpointError(f"{path} is not a fairseq checkpoint: it has no model with its settings")
     return checkpoint

@@ -24,6 +24,13 @@ from .stack_settings import DROPS, StackSettings, all_stack_settings
 
 # The setting in which our models note the sub-layers that they lack.
 SUBLAYERS_SETTING = "pruned_sublayers"
+# The setting in which our models note the eps of their layer norms, where it isn't fairseq's own.
+EPS_SETTING = "layer_norm_eps"
+FAIRSEQ_EPS = 1e-5
+# The setting of those that have a bias of each symbol's logit.
+OUTPUT_BIAS_SETTING = "decoder_output_bias"
+# What stock models can't be told.
+OWN_SETTINGS = (SUBLAYERS_SETTING, EPS_SETTING, OUTPUT_BIAS_SETTING)
 # Where the importances that a checkpoint's model has learned are noted when it is loaded.
 IMPORTANCE_SETTING = "layer_importance"
 # Settings of a stack's layers that fairseq's recurrent and convolutional models have, and no Transformer.
@@ -157,6 +164,17 @@ def set_plan(cfg, plan: Plan) -> None:
     if SUBLAYERS_SETTING in cfg:
         spec = drop_spec(whole_structure(cfg), plan.pruned)
         setattr(cfg, SUBLAYERS_SETTING, None if spec is None else str(spec))
+
+
+def norm_eps(cfg) -> float:
+    """The eps of the layer norms of the model that *cfg* describes; stock models have fairseq's."""
+    return getattr(cfg, EPS_SETTING, None) or FAIRSEQ_EPS
+
+
+def needs_ours(cfg) -> bool:
+    """Whether *cfg* describes a model that no stock one computes."""
+    own = any(getattr(cfg, name, None) for name in (SUBLAYERS_SETTING, OUTPUT_BIAS_SETTING))
+    return own or norm_eps(cfg) != FAIRSEQ_EPS
 
 
 def copy_config(cfg):

@@ -12,7 +12,7 @@ from fairseq.registry import REGISTRIES
 from ..plan import Plan, parse
 from .architectures import our_architecture, stock_architecture, stock_choice
 from .checkpoint import Checkpoint
-from .config import SUBLAYERS_SETTING, architecture_of, set_plan, settings_as_dict
+from .config import OWN_SETTINGS, SUBLAYERS_SETTING, architecture_of, needs_ours, set_plan, settings_as_dict
 from .history import HISTORY_KEY
 from .stack_settings import StackSettings
 from .state import slice_state_dict, without_importance
@@ -35,11 +35,12 @@ def pruned_settings(checkpoint: Checkpoint, plan: Plan, sharing: bool = True) ->
     if not sharing:
         for settings in stacks:
             settings.share_layers = None
-    if getattr(flat, SUBLAYERS_SETTING) or any(settings.share_layers for settings in stacks):
+    if needs_ours(flat) or any(settings.share_layers for settings in stacks):
         name = our_architecture(architecture_of(flat))
     else:
         name = stock_architecture(architecture_of(flat))
-        vars(flat).pop(SUBLAYERS_SETTING, None)
+        for setting in OWN_SETTINGS:
+            vars(flat).pop(setting, None)
     for stack in plan.stacks:
         vars(flat).pop(f"{stack}_layerdrop_learned", None)
     vars(flat).pop("prune_layers", None)

@@ -8,8 +8,8 @@
 # #2 String.
 #
 #   PIECES=FILE      SentencePiece model of the pre-training (default: work/roberta/text/spm.model), or the folder with
-#                    GPT-2's encoder.json and vocab.bpe
-#   DICT=FILE        dictionary of the pre-training (default: work/roberta/data-bin/dict.txt)
+#                    GPT-2's encoder.json and vocab.bpe, or the folder that fairseq-layerdrop import wrote
+#   DICT=FILE        dictionary of the pre-training (default: work/roberta/data-bin/dict.txt, or that of the imported folder)
 #   ITEMS=N          take the first N examples of train.tsv and of dev.tsv
 #   OUT=work/glue, SMOKE=1   see scripts/recipe.sh; without RAW, SMOKE=1 makes up SST-2 and MRPC
 set -euo pipefail
@@ -18,6 +18,7 @@ dictionary=${DICT:+$(realpath -m -- "$DICT")}
 source "$(dirname "$0")/../recipe.sh"
 
 pieces=${pieces:-work/roberta${SMOKE:+-smoke}/text/spm.model}
+[ ! -f "$pieces/tokenizer.json" ] || dictionary=${dictionary:-$pieces/dict.txt}
 dictionary=${dictionary:-work/roberta${SMOKE:+-smoke}/data-bin/dict.txt}
 [ $# -gt 0 ] || die "name the tasks: $runs"
 for task in "$@"; do
@@ -29,7 +30,10 @@ if [ -n "$SMOKE" ] && [ -z "$raw" ]; then
 fi
 [ -d "$raw" ] || die "set RAW to the folder of the tasks, in which ${1} is one"
 [ -f "$dictionary" ] || die "no $dictionary; set DICT to the dict.txt of the pre-training"
-if [ -d "$pieces" ]; then
+if [ -f "$pieces/tokenizer.json" ]; then
+    encoder=(--imported "$pieces")
+    key=$(cat "$pieces/tokenizer.json" "$dictionary" 2> /dev/null | cksum)
+elif [ -d "$pieces" ]; then
     encoder=(--gpt2 "$pieces")
     key=$(cat "$pieces"/{encoder.json,vocab.bpe} "$dictionary" 2> /dev/null | cksum)
 else

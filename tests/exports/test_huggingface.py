@@ -341,13 +341,13 @@ class TestRefusals:
         done = export(checkpoint, tmp_path / "hf", "--data", data, check=False)
         ends_in_one_line(done, "has 13 symbols, but the model 20")
 
-    def test_other_models(self, tmp_path):
+    def test_translation_without_its_data(self, tmp_path):
         cfg = transformer_settings()
         model = build(cfg)
         model.args = cfg
         checkpoint = save(model, tmp_path / "it.pt", None, "translation", "layerdrop_transformer_tiny")
         done = export(checkpoint, tmp_path / "hf", check=False)
-        ends_in_one_line(done, "takes models of the kind roberta, not transformer")
+        ends_in_one_line(done, "no binarised data in '' that tells the languages")
 
     def test_output_that_exists(self, data, tmp_path):
         checkpoint, out = save(roberta(), tmp_path / "roberta.pt"), tmp_path / "hf"

@@ -1,0 +1,1 @@
+"""What transformers' families of models call the weights and the settings that fairseq's models have."""
