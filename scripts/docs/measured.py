@@ -199,6 +199,16 @@ def selection_speed() -> str:
     return markdown(headings, lines)
 
 
+def front_door() -> str:
+    """Processor times of ``scripts/bench/front_door.py``."""
+    lines = [
+        [f"`{row['command'].replace('{text}', 'text')}`", f"{row['before']:.2f}", f"{row['now']:.2f}",
+         f"1/{1 / row['share']:.0f}", f"1/{1 / row['high']:.0f}-1/{1 / row['low']:.0f}"]
+        for row in read("front_door")["rows"]
+    ]  # fmt: skip
+    return markdown(["fairseq-layerdrop …", "before, s", "now, s", "share", "spread"], lines)
+
+
 # Sweeps, sensitivities and mixtures.
 
 
