@@ -1,9 +1,11 @@
 """Quality, size, speed and memory of models at each depth."""
 
+import functools
 import itertools
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -124,6 +126,16 @@ def _of_file(file: str) -> Iterator[str]:
         yield f"{prefix}drop:{count}@{file}"
 
 
+@functools.cache
+def _context() -> multiprocessing.context.BaseContext:
+    """How processes start: as forks of one that has imported fairseq and done nothing else, where the system can."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([measure_point.__module__])
+    return context
+
+
 def _end_with_parent() -> None:
     """Let this process end as soon as the one that started it has, whatever killed that."""
 
@@ -147,8 +159,7 @@ def _measure(path: str, prune_layers: str | None, settings: MeasureSettings) -> 
 
 def _point(model: _Model, plan: str | None, settings: MeasureSettings) -> Point:
     """A point, measured in a process of its own: what another left in memory or in caches doesn't count."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
+    with ProcessPoolExecutor(1, _context(), initializer=_end_with_parent) as process:
         try:
             found = process.submit(_measure, model.path, plan, settings).result()
         except BrokenProcessPool as error:
