@@ -139,7 +139,8 @@ def import_translator(config: Mapping, weights: Mapping[str, torch.Tensor], fold
     )
     plain = {key.removeprefix("model."): tensor for key, tensor in weights.items()}
     bias = plain.pop("final_logits_bias", None)
-    plain = {key: tensor for key, tensor in plain.items() if not key.endswith("embed_positions.weights")}  # a buffer
+    buffers = ("embed_positions.weights", ".version")  # in older files
+    plain = {key: tensor for key, tensor in plain.items() if not key.endswith(buffers)}
     found, unknown = renamed(plain, NAMES)
     if unknown:
         raise ImportFolderError(f"fairseq's transformer has no place for {unknown[0]}")
