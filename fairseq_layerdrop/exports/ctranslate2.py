@@ -55,7 +55,7 @@ def settings_for_ctranslate2(settings: Namespace, data: str | None, quantization
         return getattr(settings, name, default)
 
     _, types = _library()
-    kind = ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch)
+    kind = ARCH_MODEL_NAME_REGISTRY.get(settings.arch, settings.arch).removeprefix("layerdrop_")
     reasons = [
         (given("activation_fn", "relu") not in _ACTIVATIONS, f"the activation {given('activation_fn')}"),
         (given("adaptive_input"), "adaptive inputs (--adaptive-input)"),

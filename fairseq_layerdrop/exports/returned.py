@@ -23,6 +23,7 @@ from ..surgery.config import norm_eps
 from .transformers_folder import TransformersModel
 
 _STACKS = ("encoder", "decoder")
+_LM_HEAD = "encoder.lm_head"
 
 
 def is_imported(folder) -> bool:
@@ -30,13 +31,11 @@ def is_imported(folder) -> bool:
     return all(os.path.isfile(os.path.join(folder, name)) for name in ("config.json", "checkpoint.pt"))
 
 
-def _same(folder: Path, config: Mapping, settings: Namespace, pairs: Mapping[str, tuple]) -> None:
+def _same(folder: Path, pairs: Mapping[str, tuple]) -> None:
     """Refuse a checkpoint that isn't of the folder's model.
 
     Args:
         folder: that of the import.
-        config: its settings.
-        settings: the checkpoint's.
         pairs: by the names of transformers' settings, their values there and in the checkpoint.
 
     Raises:
@@ -59,68 +58,75 @@ def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: tensor for key, tensor in state.items() if not key.endswith(("version", "_float_tensor"))}
 
 
+def _heads(family: Encoder, kind: str, tied: bool) -> dict[str, str]:
+    """transformers' names of an encoder's heads, by fairseq's, in a model of this *kind*."""
+    if kind == "ForMaskedLM":
+        output = [theirs for theirs, ours in family.heads.items() if ours == _LM_HEAD][-1]
+        return turned(family.heads) | ({} if tied else {"untied": output})
+    if kind == "ForSequenceClassification":
+        return {
+            ours: f"{family.prefix}.{theirs}" if theirs.startswith("pooler") else theirs
+            for ours, theirs in turned(family.classifier).items()
+        }
+    return {}
+
+
 def _encoder(config: dict, settings: Namespace, state, folder: Path, head: str | None) -> tuple[dict, dict, list[str]]:
     family: Encoder = ENCODERS[config["model_type"]]
-    stack, lm_head = "encoder.sentence_encoder", "encoder.lm_head"
+    stack, own, notes = "encoder.sentence_encoder", f"classification_heads.{head}.", []
 
     def given(name):
         return family.setting(config, name)
 
     _same(
-        folder, config, settings,
+        folder,
         {
             "hidden_size": (given("hidden_size"), settings.encoder_embed_dim),
             "num_attention_heads": (given("num_attention_heads"), settings.encoder_attention_heads),
             "layer_norm_eps": (family.eps or given("layer_norm_eps"), norm_eps(settings)),
         },
-    )  # fmt: skip
-    order = read_vocabulary(folder, config, config["vocab_size"]).with_mask()
-    state, tied, notes = _plain(state), not settings.untie_weights_roberta, []
+    )
+    order, tied = read_vocabulary(folder, config, config["vocab_size"]).with_mask(), not settings.untie_weights_roberta
     words, places = state[f"{stack}.embed_tokens.weight"], state[f"{stack}.embed_positions.weight"]
     _check_rows(words, order, folder)
+    alone = str((config.get("architectures") or ["Model"])[0]).endswith("Model")
+    kind = "ForSequenceClassification" if head else "Model" if alone else "ForMaskedLM"
+    if kind == "Model":
+        notes.append(f"fairseq has no pooler: transformers' {family.model}Model begins a new one")
+    begins = "" if kind == "Model" else f"{family.prefix}."
+    names = {ours: f"{begins}{theirs}" for ours, theirs in turned(family.base).items()} | _heads(family, kind, tied)
+    kept = {key: tensor for key, tensor in _plain(state).items() if key.startswith(f"{stack}.")}
     first = config.get("pad_token_id", 1) + 1 if family.after_pad else 0
-    state[f"{stack}.embed_tokens.weight"] = order.rows_back(words)
-    state[f"{stack}.embed_positions.weight"] = torch.cat([places.new_zeros(first, places.shape[1]), places[2:]])
-    names = turned(family.base)
-    if config["model_type"] != "distilbert":
-        types = config.get("type_vocab_size", 2 if not family.after_pad else 1)
-        state[f"{stack}.token_types.weight"] = words.new_zeros(types, words.shape[1])
-    state[f"{lm_head}.bias"] = order.rows_back(state[f"{lm_head}.bias"])
-    output = order.rows_back(state.pop(f"{lm_head}.weight"))
-    heads = {key: state.pop(key) for key in list(state) if key.startswith("classification_heads.")}
-    base_only = str((config.get("architectures") or ["Model"])[0]).endswith("Model")
-    kind = "ForSequenceClassification" if head else "Model" if base_only else "ForMaskedLM"
-    names = {ours: theirs if kind == "Model" else f"{family.prefix}.{theirs}" for ours, theirs in names.items()}
+    kept[f"{stack}.embed_tokens.weight"] = order.rows_back(words)
+    kept[f"{stack}.embed_positions.weight"] = torch.cat([places.new_zeros(first, places.shape[1]), places[2:]])
+    if f"{stack}.token_types" in names and config["model_type"] != "distilbert":
+        types = config.get("type_vocab_size", 1 if family.after_pad else 2)
+        kept[f"{stack}.token_types.weight"] = words.new_zeros(types, words.shape[1])
     if kind == "ForMaskedLM":
-        names |= turned(family.heads)
-        if not tied:
-            names["untied"] = [theirs for theirs, ours in family.heads.items() if ours == lm_head][-1]
-            state |= {"untied.weight": output, "untied.bias": state[f"{lm_head}.bias"]}
-    else:
-        state = {key: tensor for key, tensor in state.items() if not key.startswith(lm_head)}
-        if kind == "Model":
-            notes.append(f"fairseq has no pooler: transformers' {family.model}Model begins a new one")
+        kept |= {key: tensor for key, tensor in state.items() if key.startswith(_LM_HEAD)}
+        output, bias = order.rows_back(kept.pop(f"{_LM_HEAD}.weight")), order.rows_back(kept[f"{_LM_HEAD}.bias"])
+        kept |= {f"{_LM_HEAD}.bias": bias, **({} if tied else {"untied.weight": output, "untied.bias": bias})}
     if head:
-        prefix = f"classification_heads.{head}."
-        state |= {
-            key.replace(prefix, f"classification_heads.{HEAD}."): heads[key] for key in heads if key.startswith(prefix)
-        }
-        names |= {
-            ours: f"{family.prefix}.{theirs}" if theirs.startswith("pooler") else theirs
-            for ours, theirs in turned(family.classifier).items()
-        }
-        classes = len(heads[f"{prefix}out_proj.weight"])
+        of_head = {key.removeprefix(own): tensor for key, tensor in state.items() if key.startswith(own)}
+        kept |= {f"classification_heads.{HEAD}.{key}": tensor for key, tensor in of_head.items()}
+        classes = len(of_head["out_proj.weight"])
         if len(config.get("id2label") or ()) != classes:
-            config |= {"id2label": {str(i): f"LABEL_{i}" for i in range(classes)}}
-            config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    depth = family.settings.get("num_hidden_layers", "num_hidden_layers")
+            config |= _labelled([f"LABEL_{number}" for number in range(classes)])
     config |= {
         "architectures": [f"{family.model}{kind}"],
-        depth: settings.encoder_layers,
+        family.settings.get("num_hidden_layers", "num_hidden_layers"): settings.encoder_layers,
         "tie_word_embeddings": tied,
         "layer_norm_eps": norm_eps(settings),
     }
-    return config, _under(names, state, family.model), notes
+    return config, _under(names, kept, family.model), notes
+
+
+def _labelled(labels: Sequence[str]) -> dict:
+    """The settings of a classifier's labels."""
+    return {
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
 
 
 def _check_rows(words: torch.Tensor, order: Vocabulary, folder: Path) -> None:
@@ -148,13 +154,13 @@ def _language_model(config: dict, settings: Namespace, state, folder: Path, head
         return family.setting(config, name)
 
     _same(
-        folder, config, settings,
+        folder,
         {
             "hidden_size": (given("hidden_size"), settings.decoder_embed_dim),
             "num_attention_heads": (given("num_attention_heads"), settings.decoder_attention_heads),
             "layer norms' eps": (given(family.eps) if family.eps else 1e-5, norm_eps(settings)),
         },
-    )  # fmt: skip
+    )
     order, state = read_vocabulary(folder, config, config["vocab_size"]), _plain(state)
     words, output = state["decoder.embed_tokens.weight"], state.pop("decoder.output_projection.weight")
     _check_rows(words, order, folder)
@@ -181,7 +187,7 @@ def _translator(config: dict, settings: Namespace, state, folder: Path, head) ->
     for stack in _STACKS:
         name = f"{stack}_attention_heads"
         pairs[name] = (config.get(name, 16), getattr(settings, name))
-    _same(folder, config, settings, pairs)
+    _same(folder, pairs)
     state = _plain(state)
     encoder, decoder = (state.pop(f"{stack}.embed_tokens.weight") for stack in _STACKS)
     output = state.pop("decoder.output_projection.weight")
@@ -259,8 +265,7 @@ def returned(
         raise ExportError(f"{folder}/config.json is of no model that import takes")
     config, weights, notes = back(dict(config), settings, state, folder, head)
     if labels is not None:
-        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
-        config["label2id"] = {label: number for number, label in enumerate(labels)}
+        config |= _labelled(labels)
     config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     names = (name for name in (*TOKENIZER_FILES, "generation_config.json") if (folder / name).is_file())

@@ -9,7 +9,7 @@ from ..families.encoders import ENCODERS, HEAD, Encoder
 from ..families.names import renamed
 from . import shapes
 from .folder import ImportFolderError
-from .model import ACTIVATIONS, Imported, activation, check_shapes, refuse, with_version
+from .model import ACTIVATIONS, Imported, activation, check_rows, check_shapes, refuse, with_version
 from .tokens import Vocabulary, read_vocabulary
 
 _STACK = "encoder.sentence_encoder"
@@ -120,9 +120,7 @@ def import_encoder(config: Mapping, weights: Mapping[str, torch.Tensor], folder:
         model_type,
     )
     found = _weights(weights, family, kind)
-    words = found.get(f"{_STACK}.embed_tokens.weight")
-    if words is None or words.dim() != 2:
-        raise ImportFolderError("the weights don't go with config.json: they lack a table of embeddings")
+    words = check_rows(found.get(f"{_STACK}.embed_tokens.weight"), config)
     symbols = read_vocabulary(folder, config, len(words)).with_mask()
     found[f"{_STACK}.embed_tokens.weight"] = symbols.rows(words)
     _with_positions(found, config.get("pad_token_id", 1) + 1 if family.after_pad else 0)

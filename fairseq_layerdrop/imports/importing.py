@@ -4,10 +4,14 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from enum import Enum
 from pathlib import Path
 
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 from ..base.errors import UserError
@@ -40,16 +44,26 @@ def _defaults(criterion: str) -> dict:
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
+def _own_defaults(dataclass: type | None) -> dict:
+    """The defaults of a model's or a task's settings, without those that are of other sections."""
+    found = {item.name: item.default for item in fields(dataclass) if item.default is not MISSING} if dataclass else {}
+    found = {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}
+    return {name: value for name, value in found.items() if not str(value).startswith(("${", "???"))}
+
+
 def _checkpoint(imported: Imported, output: Path) -> tuple[Checkpoint, Namespace]:
     """The checkpoint, of stock fairseq's architecture where that computes the same, and its settings."""
-    settings = Namespace(**imported.settings, _name=imported.settings["arch"])
+    architecture = imported.settings["arch"]
+    defaults = _own_defaults(getattr(ARCH_MODEL_REGISTRY[architecture], "__dataclass", None))
+    settings = Namespace(**{**defaults, **imported.settings, "_name": architecture})
     complete_architecture(settings)
+    of_task = _own_defaults(TASK_DATACLASS_REGISTRY[imported.task["_name"]])
     raw = Checkpoint({
         "args": None,
         "cfg": {
             **_defaults(imported.criterion),
             "model": settings,
-            "task": {"data": str(output), **imported.task},
+            "task": {**of_task, "data": str(output), **imported.task},
         },
         "model": dict(imported.weights),
         "optimizer_history": [{"criterion_name": imported.criterion}],

@@ -9,7 +9,7 @@ from ..families.languages import LANGUAGE_MODELS, LanguageModel
 from ..families.names import renamed
 from . import shapes
 from .folder import ImportFolderError
-from .model import ACTIVATIONS, Imported, activation, check_shapes, refuse, with_version
+from .model import ACTIVATIONS, Imported, activation, check_rows, check_shapes, refuse, with_version
 from .tokens import read_vocabulary
 
 _WORDS, _OUTPUT = "decoder.embed_tokens.weight", "decoder.output_projection.weight"
@@ -90,9 +90,7 @@ def import_language_model(config: Mapping, weights: Mapping[str, torch.Tensor], 
         model_type,
     )
     found = _weights(config, weights, family)
-    words = found.get(_WORDS)
-    if words is None or words.dim() != 2:
-        raise ImportFolderError("the weights don't go with config.json: they lack a table of embeddings")
+    words = check_rows(found.get(_WORDS), config)
     tied = bool(config.get("tie_word_embeddings", True)) or _OUTPUT not in found
     symbols, notes = read_vocabulary(folder, config, len(words)), []
     never: torch.Tensor | float | None = 0.0

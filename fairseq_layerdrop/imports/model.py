@@ -101,6 +101,21 @@ def with_version(weights: Mapping[str, torch.Tensor], *stacks: str) -> dict[str,
     return {**weights, **{f"{stack}.version": torch.tensor([3.0]) for stack in stacks}}
 
 
+def check_rows(table: torch.Tensor | None, config: Mapping) -> torch.Tensor:
+    """The table of embeddings, checked to have a row for each symbol of the settings.
+
+    Raises:
+        ImportFolderError: it isn't there, or of another size.
+    """
+    size = config.get("vocab_size")
+    if table is None or table.dim() != 2 or size not in (None, len(table)):
+        found = "have none" if table is None else f"have the shape {list(table.shape)}"
+        raise ImportFolderError(
+            f"the weights don't go with config.json: embeddings {found}, for a vocab_size of {size}"
+        )
+    return table
+
+
 def check_shapes(weights: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Check that a state dict is one of the model that the settings describe.
 

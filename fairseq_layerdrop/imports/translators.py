@@ -9,7 +9,7 @@ from ..families.names import renamed
 from ..families.translators import NAMES, TRANSLATORS, Translator
 from . import shapes
 from .folder import ImportFolderError, read_json
-from .model import ACTIVATIONS, Imported, activation, check_shapes, refuse, with_version
+from .model import ACTIVATIONS, Imported, activation, check_rows, check_shapes, refuse, with_version
 from .tokens import Vocabulary, read_vocabulary
 
 _SIZES = {"layers": 12, "attention_heads": 16, "ffn_dim": 4096}
@@ -139,12 +139,14 @@ def import_translator(config: Mapping, weights: Mapping[str, torch.Tensor], fold
     )
     plain = {key.removeprefix("model."): tensor for key, tensor in weights.items()}
     bias = plain.pop("final_logits_bias", None)
-    plain = {key: tensor for key, tensor in plain.items() if not key.endswith("embed_positions.weights")}  # a buffer
+    buffers = ("embed_positions.weights", ".version")  # in older files
+    plain = {key: tensor for key, tensor in plain.items() if not key.endswith(buffers)}
     found, unknown = renamed(plain, NAMES)
     if unknown:
         raise ImportFolderError(f"fairseq's transformer has no place for {unknown[0]}")
     one = given.get("share_encoder_decoder_embeddings", True) and not has_two_vocabularies(family, folder)
     tables = _tables(found, bool(given["tie_word_embeddings"]), one)
+    check_rows(tables[0], config)
     source, target = vocabularies_of(config, folder, family, (len(tables[0]), len(tables[2])))
     width, longest = given["d_model"], given["max_position_embeddings"]
     start = given.get("decoder_start_token_id", _generation(folder).get("decoder_start_token_id"))

@@ -132,6 +132,7 @@ class TestDamaged:
             ({"num_hidden_layers": 3}, "no place for what becomes encoder.sentence_encoder.layers.3."),
             ({"num_hidden_layers": "many"}, "isn't in transformers' format"),
             ({"intermediate_size": 40}, "fc1"),
+            ({"vocab_size": 25}, "embeddings have the shape [24, 32], for a vocab_size of 25"),
         ],
     )
     def test_weights_of_other_settings(self, folder, tmp_path, settings, words):

@@ -9,7 +9,7 @@ import torch
 
 from fairseq_layerdrop.plan import read_plan
 from tests.commands import NEEDS_FAIRSEQ_MAIN, TRAIN, USER_DIR, layerdrop, run
-from tests.imports import test_encoders, test_languages
+from tests.imports import test_encoders, test_languages, test_translators
 from tests.imports.folders import NEEDS_TRANSFORMERS, close, fairseq_ids, imported, in_their_order, save, transformers
 from tests.outputs import load
 
@@ -50,6 +50,34 @@ class TestChoosing:
         assert left == (keep if keep == 6 else 2 * keep)
         small, _ = load(model / "out/checkpoint.pt", model / "out", prune_layers=str(tmp_path / "plan.json"))
         assert small(torch.tensor([[2, 5, 6]]))[0].isfinite().all()
+
+
+class TestCTranslate2:
+    """What it gives for the best of each step is what transformers gives."""
+
+    def test_translation(self, tmp_path):
+        ctranslate2 = pytest.importorskip("ctranslate2")
+        folder, theirs, _ = test_translators.written("m2m100", tmp_path / "hf", decoder_attention_heads=4)
+        layerdrop("import", folder, "-o", tmp_path / "out")
+        layerdrop("export", tmp_path / "out/checkpoint.pt", "--format", "ctranslate2", "-o", tmp_path / "ct2")
+        translator = ctranslate2.Translator(str(tmp_path / "ct2"))
+        [result] = translator.translate_batch([["w5", "w9", "w7"]], beam_size=1, max_decoding_length=8)
+        source = torch.tensor([[5, 9, 7, 2]])
+        ids = theirs.generate(source, num_beams=1, min_new_tokens=2, max_new_tokens=8, do_sample=False)[0, 1:].tolist()
+        expected = [f"w{number}" for number in ids if number > 3]
+        assert expected and result.hypotheses[0][: len(expected)] == expected
+
+    def test_language_model(self, tmp_path):
+        ctranslate2 = pytest.importorskip("ctranslate2")
+        theirs, special, _ = test_languages.build("opt")
+        layerdrop("import", save(theirs, tmp_path / "hf", special), "-o", tmp_path / "out")
+        layerdrop("export", tmp_path / "out/checkpoint.pt", "--format", "ctranslate2", "-o", tmp_path / "ct2")
+        generator = ctranslate2.Generator(str(tmp_path / "ct2"))
+        [score] = generator.score_batch([["</s>", "w5", "w6", "w7"]])
+        with torch.no_grad():
+            log_probs = theirs(torch.tensor([[2, 5, 6, 7]])).logits.log_softmax(-1)[0]
+        expected = [log_probs[step, token].item() for step, token in enumerate((5, 6, 7))]
+        assert score.log_probs == pytest.approx(expected, abs=1e-4)
 
 
 class TestFineTuning:

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from fairseq.sequence_generator import SequenceGenerator
 
 from fairseq_layerdrop.imports.tokens import read_vocabulary
 from fairseq_layerdrop.imports.translators import marian_positions
 from tests.commands import ends_in_one_line, layerdrop
 from tests.imports.folders import NEEDS_TRANSFORMERS, SYMBOLS, close, imported, randomise, save, transformers
+from tests.models.test_layerdrop_models import dictionary
 from tests.outputs import load
 
 pytestmark = NEEDS_TRANSFORMERS
@@ -142,6 +144,30 @@ class TestLogits:
         expected = our_logits(ours, theirs, special, "marian", folder)
         assert torch.equal(our_logits(again, theirs, special, "marian", folder), expected)
         assert again.decoder.output_projection.bias.abs().max() == 1e4  # of <s>, which a Marian hasn't got
+
+    @pytest.mark.parametrize("name", ["marian", "bart", "m2m100"])
+    def test_generates_the_same(self, tmp_path, name):
+        """Beam search of fairseq and of transformers."""
+        folder, theirs, special = written(name, tmp_path / "hf")
+        ours, _ = imported(folder, tmp_path / "out")
+        of_source, of_target = vocabularies(name, folder)
+        start = theirs.config.decoder_start_token_id
+        eos, pad = (next(number for number, token in special.items() if token == end) for end in ("</s>", "<pad>"))
+        never = [[number] for number in {pad, start} - {eos}]  # fairseq never predicts them
+        equal = 0
+        for row in range(20):
+            torch.manual_seed(row)
+            text = torch.cat([torch.randint(4, SYMBOLS - 1, (4 + row % 5,)), torch.tensor([eos])])
+            found = theirs.generate(
+                input_ids=text[None], attention_mask=torch.ones_like(text)[None], num_beams=4, early_stopping=True,
+                min_new_tokens=2, max_new_tokens=9, length_penalty=1.0, forced_eos_token_id=eos, bad_words_ids=never,
+            )[0].tolist()  # fmt: skip
+            numbers = torch.tensor([[of_source.order.index(number) for number in text.tolist()]])
+            sample = {"net_input": {"src_tokens": numbers, "src_lengths": torch.tensor([numbers.shape[1]])}}
+            search = SequenceGenerator([ours], dictionary(len(of_target.order)), beam_size=4, max_len_a=0, max_len_b=8)
+            best = search.generate([ours], sample)[0][0]["tokens"].tolist()
+            equal += [of_target.order[number] for number in best] == found[1:]
+        assert equal >= 18
 
     def test_positions_of_marian(self):
         theirs, _ = build("marian")
