@@ -10,7 +10,7 @@
 #   DEPTHS="6 5 4 3 2 1"   decoder depths to translate with
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/setup.sh
+source scripts/setup.sh quickstart
 
 out=${OUT:-work/quickstart}
 updates=${UPDATES:-1000}

@@ -8,7 +8,7 @@ benchmark=$(basename "$(dirname "$(realpath "$0")")")
 raw=${RAW:+$(realpath -m -- "$RAW")}
 out=${OUT:+$(realpath -m -- "$OUT")}
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.."
-source scripts/setup.sh
+source scripts/setup.sh recipe
 
 unset FROM KEY # which make takes
 SMOKE=${SMOKE:-}
