@@ -24,7 +24,7 @@ from fairseq_layerdrop import fairseq_fixes
 from fairseq_layerdrop.fairseq_fixes import FIXES, apply_fixes
 from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery.build import slice_on_load
-from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, run, train_lm, train_translation
+from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, run, said, train_lm, train_translation
 from tests.models.test_layerdrop_models import FakeTask, build, settings
 
 apply_fixes()
@@ -192,7 +192,7 @@ class TestNumpy2:
             "fairseq-eval-lm", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--user-dir", USER_DIR,
             "--task", "layerdrop_language_modeling", *EVALUATE, "--sample-break-mode", "eos",
         )  # fmt: skip
-        assert "Perplexity" in shown.stderr
+        assert "Perplexity" in said(shown)
 
     def test_buckets(self, translation_data, tmp_path):
         train_translation(translation_data, tmp_path, 1, "--num-batch-buckets", "2")
