@@ -87,7 +87,7 @@ install_torch() {
         echo "setup: PyTorch $found is there"
     else
         # Of one version pip prefers a build with a label, such as +cpu, wherever it is.
-        found=$(python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" "${extra[@]}" \
+        found=$(python -m pip install -qq --disable-pip-version-check --constraint "$constraints" "${extra[@]}" \
             --dry-run --no-deps --report - torch | python -c "$version_of_report" 2> /dev/null) ||
             stop_setup "pip finds no PyTorch in its package registry"
         case "$(uname) $found" in
