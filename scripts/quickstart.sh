@@ -33,9 +33,10 @@ train() {
     fairseq-train "$out/data-bin" --user-dir fairseq_layerdrop --task layerdrop_translation --arch layerdrop_transformer \
         --encoder-layers 2 --decoder-layers 6 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 \
         --encoder-attention-heads 4 --decoder-attention-heads 4 --encoder-normalize-before --decoder-normalize-before \
-        --share-all-embeddings --decoder-layerdrop "${rate[$1]}" --dropout 0.1 \
+        --share-all-embeddings --decoder-layerdrop "${rate[$1]}" --dropout 0 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' \
-        --clip-norm 1.0 --lr 0.003 --lr-scheduler inverse_sqrt --warmup-updates 300 --max-tokens 3000 --max-update "$updates" \
+        --clip-norm 1.0 --lr 0.003 --lr-scheduler polynomial_decay --warmup-updates 200 --total-num-update "$updates" \
+        --max-tokens 1500 --max-update "$updates" \
         --cpu --num-workers 0 --save-dir "$out/$1" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1 \
         --disable-validation --log-format simple --log-interval 50
 }
