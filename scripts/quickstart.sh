@@ -42,11 +42,13 @@ train() {
 }
 
 tell_updates() {
-    local model
+    local model reached
     while sleep 30; do
+        reached=
         for model in layerdrop plain; do
-            echo "quickstart: $model: $(grep -o 'num_updates=[0-9]*' "$out/train-$model.log" | tail -n 1 | cut -d= -f2) of $updates updates"
+            reached+="$model $(grep -o 'num_updates=[0-9]*' "$out/train-$model.log" | tail -n 1 | cut -d= -f2), "
         done
+        echo "quickstart: ${reached%, } of $updates updates"
     done
 }
 

@@ -70,7 +70,9 @@ class TestMulti30k:
                     "".join(f"sentence {i} of {stem} in {lang}\n" for i in range(count))
                 )
         done = script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
-        assert all(line.startswith(("multi30k: ", "setup: ")) for line in said(done).splitlines())
+        assert not [
+            line for line in said(done).splitlines() if not re.match("(multi30k|setup|train|valid|test): ", line)
+        ]
         for epochs, ended in ((1, False), (2, False), (2, True)):
             done = script("multi30k/train.sh", "layerdrop", f"optimization.max_epoch={epochs}", OUT=out)
             told = [
