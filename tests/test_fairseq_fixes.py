@@ -24,7 +24,17 @@ from fairseq_layerdrop import fairseq_fixes
 from fairseq_layerdrop.fairseq_fixes import FIXES, apply_fixes
 from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery.build import slice_on_load
-from tests.commands import EVALUATE, USER_DIR, ends_in_one_line, run, said, train_lm, train_translation
+from tests.commands import (
+    EVALUATE,
+    NEEDS_FAIRSEQ_MAIN,
+    ROOT,
+    USER_DIR,
+    ends_in_one_line,
+    run,
+    said,
+    train_lm,
+    train_translation,
+)
 from tests.models.test_layerdrop_models import FakeTask, build, settings
 
 apply_fixes()
@@ -175,6 +185,15 @@ class TestAverages:
             average.fp32_params = {}
             build_params(average, full.state_dict())
             assert torch.equal(average.fp32_params[key], wanted) == right
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_quiet(translation_data, tmp_path):
+    """Users can do nothing about how fairseq calls hydra and PyTorch; who asks for warnings sees them."""
+    for number, (asked, told) in enumerate((({}, False), ({"PYTHONWARNINGS": "default"}, True))):
+        done = train_translation(translation_data, tmp_path / f"{number}", 1, PYTHONPATH=str(ROOT), **asked)
+        for word in ("Warning", "hydra.experimental", "pin_memory' argument", "DEBUG:hydra"):
+            assert (word in said(done)) == (told and word != "DEBUG:hydra"), word
 
 
 NEEDS_NUMPY_2 = pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 has what is mended")
