@@ -41,14 +41,11 @@ train() {
         --disable-validation --log-format simple --log-interval 50
 }
 
+reached() { grep -o 'num_updates=[0-9]*' "$out/train-$1.log" | tail -n 1 | cut -d= -f2; }
+
 tell_updates() {
-    local model reached
     while sleep 30; do
-        reached=
-        for model in layerdrop plain; do
-            reached+="$model $(grep -o 'num_updates=[0-9]*' "$out/train-$model.log" | tail -n 1 | cut -d= -f2), "
-        done
-        echo "quickstart: ${reached%, } of $updates updates"
+        echo "quickstart: layerdrop $(reached layerdrop), plain $(reached plain) of $updates updates"
     done
 }
 
