@@ -41,7 +41,7 @@ train() {
         --disable-validation --log-format simple --log-interval 50
 }
 
-reached() { grep -o 'num_updates=[0-9]*' "$out/train-$1.log" | tail -n 1 | cut -d= -f2; }
+reached() { awk -F num_updates= 'NF > 1 { updates = $2 + 0 } END { print updates + 0 }' "$out/train-$1.log"; }
 
 tell_updates() {
     while sleep 30; do
