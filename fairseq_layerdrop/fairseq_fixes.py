@@ -5,18 +5,24 @@ functions; the function as it was is the wrapper's ``__wrapped__``.
 """
 
 import functools
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import bucket_pad_length_dataset, data_utils
+from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.models.ema import ema
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from .base.errors import UserError
 from .models import LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel
 from .plan import parse
 from .surgery.checkpoint_file import load_checkpoint
@@ -38,7 +44,7 @@ class Fix:
     Attributes:
         name: for logs.
         owner: module or class whose function is wrapped.
-        function: name of the function.
+        function: name of the function, or of another attribute.
         wrap: from the function to what takes its place.
         why: what is wrong without it, in a sentence.
         issue: where fairseq's users tell of it; empty where they don't.
@@ -180,6 +186,46 @@ def _of_several_names(tensors: Mapping) -> list[str]:
     return [same[0] for same in names.values() if len(same) > 1]
 
 
+def _lower_percentiles(function):
+    """``get_buckets`` with ``method=`` for the name that numpy no longer knows."""
+
+    @functools.wraps(function)
+    def get_buckets(sizes, num_buckets):
+        return np.unique(np.percentile(sizes, np.linspace(0, 100, num_buckets + 1), method="lower")[1:])
+
+    return get_buckets
+
+
+def _count_in_integers(finalize):
+    """``MMapIndexedDatasetBuilder.finalize`` that counts the places of sentences in Python's integers."""
+
+    @functools.wraps(finalize)
+    def finalize_in_integers(self, index_file):
+        self._sizes = [int(size) for size in self._sizes]
+        finalize(self, index_file)
+
+    return finalize_in_integers
+
+
+def _refuse_wrapped(read):
+    """``MMapIndexedDataset._do_init`` that refuses an index whose places were counted in too few bits."""
+
+    @functools.wraps(read)
+    def read_index(self, path):
+        read(self, path)
+        if (self._index._pointers < 0).any():
+            spoilt = "was spoilt by fairseq-preprocess with --workers under NumPy 2: its offsets are negative"
+            raise UserError(f"{path}.idx {spoilt}; make the data anew, with --user-dir")
+
+    return read_index
+
+
+def _gives_interpolation(function: Callable) -> bool:
+    """Whether a function gives :func:`numpy.percentile` an argument that this numpy lacks."""
+    name = "interpolation"
+    return name in str(function.__code__.co_consts) and name not in inspect.signature(np.percentile).parameters
+
+
 def _trusts_torch(function: Callable) -> bool:
     """Whether a function leaves to torch what :func:`torch.load` may unpickle."""
     return "weights_only" not in str(function.__code__.co_consts)
@@ -214,6 +260,30 @@ FIXES = (
         "ema-shared", ema.EMA, "_step_internal", _decay_once,
         "--store-ema decays a tensor once for each of its names, so that tied embeddings decay three times an update.",
     ),
+    Fix(
+        "numpy-compat", np, "compat", lambda _: SimpleNamespace(long=int),
+        "NumPy 2 has no numpy.compat, which fairseq needs for --sample-break-mode eos and --num-batch-buckets, and to "
+        "score with language models.",
+        needed=lambda compat: compat is None,
+    ),
+    *(
+        Fix(
+            "numpy-percentile", module, "get_buckets", _lower_percentiles,
+            "Since NumPy 2.4 --num-batch-buckets fails: numpy.percentile lost the name of an argument.",
+            needed=_gives_interpolation,
+        )
+        for module in (data_utils, bucket_pad_length_dataset)
+    ),
+    Fix(
+        "preprocess-offsets", MMapIndexedDatasetBuilder, "finalize", _count_in_integers,
+        "With NumPy 2, fairseq-preprocess --workers counts in 32 bits: beyond 2 GiB of data, offsets become negative, "
+        "and the data is spoilt without an error.",
+        needed=lambda _: (np.int32(1) * 1).dtype == np.int32,
+    ),
+    Fix(
+        "read-offsets", MMapIndexedDataset, "_do_init", _refuse_wrapped,
+        "Data that was spoilt so is read without an error.",
+    ),
 )  # fmt: skip
 
 
@@ -221,10 +291,10 @@ def apply_fixes() -> None:
     """Apply all changes that the installed fairseq needs, each once; each is logged at level DEBUG."""
     allow_fairseq_types()
     for fix in FIXES:
-        function = getattr(fix.owner, fix.function)
+        function = getattr(fix.owner, fix.function, None)
         if getattr(function, "fairseq_layerdrop_fix", None) or not fix.needed(function):
             continue
         wrapper = fix.wrap(function)
         getattr(wrapper, "__func__", wrapper).fairseq_layerdrop_fix = fix.name
         setattr(fix.owner, fix.function, wrapper)
-        logger.debug(f"fairseq's {fix.function}: {fix.name}. {fix.why}")
+        logger.debug(f"{fix.function}: {fix.name}. {fix.why}")

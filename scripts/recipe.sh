@@ -8,7 +8,7 @@ benchmark=$(basename "$(dirname "$(realpath "$0")")")
 raw=${RAW:+$(realpath -m -- "$RAW")}
 out=${OUT:+$(realpath -m -- "$OUT")}
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.."
-source scripts/setup.sh
+source scripts/setup.sh recipe
 
 unset FROM KEY # which make takes
 SMOKE=${SMOKE:-}
@@ -73,6 +73,13 @@ download() {
 }
 
 workers() { nproc; }
+
+# preprocess FOLDER FLAG…: fairseq-preprocess on all cores into FOLDER. Without our plugin it spoils large data there (NumPy 2).
+preprocess() {
+    mkdir -p "$1"
+    fairseq-preprocess --user-dir fairseq_layerdrop --workers "$(workers)" --destdir "$1" "${@:2}" > "$1/output.log" 2>&1 ||
+        { tail -n 3 "$1/output.log" >&2; die "failed, see $1/output.log"; }
+}
 
 visible_gpus() { python -c 'import torch; print(torch.cuda.device_count())'; }
 

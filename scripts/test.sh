@@ -2,7 +2,7 @@
 # Set up and run the tests: bash scripts/test.sh [pytest's options]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/setup.sh
+source scripts/setup.sh test
 
 export OMP_NUM_THREADS=1 # one core a test process
 ruff check .

@@ -149,6 +149,7 @@ FAIRSEQ = {
     "fairseq-eval-lm": options.get_eval_lm_parser,
     "fairseq-generate": options.get_generation_parser,
     "fairseq-interactive": options.get_interactive_generation_parser,
+    "fairseq-preprocess": options.get_preprocessing_parser,
     "fairseq-train": options.get_training_parser,
     "fairseq-validate": options.get_validation_parser,
 }
@@ -236,6 +237,9 @@ class Checks:
         given = [USER_DIR if argument.rstrip("/").endswith("fairseq_layerdrop") else argument for argument in given]
         if left_out and "--task" not in given:
             given += LAYERDROP_TRANSLATION
+        if program == "fairseq-preprocess":
+            FAIRSEQ[program]().parse_args(given)
+            return
         if program != "fairseq-interactive" and (not given or given[0].startswith("-")):
             given = ["data-bin", *given]
         options.parse_args_and_arch(FAIRSEQ[program](), given)

@@ -2,11 +2,17 @@
 
 import argparse
 import copy
+import inspect
 import pickle
 import shutil
+import struct
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
+from fairseq.data import bucket_pad_length_dataset, data_utils
+from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 from fairseq.dataclass.configs import EMAConfig
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
@@ -18,27 +24,42 @@ from fairseq_layerdrop import fairseq_fixes
 from fairseq_layerdrop.fairseq_fixes import FIXES, apply_fixes
 from fairseq_layerdrop.plan import parse, transformer_structure
 from fairseq_layerdrop.surgery.build import slice_on_load
-from tests.commands import run
+from tests.commands import (
+    EVALUATE,
+    NEEDS_FAIRSEQ_MAIN,
+    ROOT,
+    USER_DIR,
+    ends_in_one_line,
+    run,
+    said,
+    train_lm,
+    train_translation,
+)
 from tests.models.test_layerdrop_models import FakeTask, build, settings
 
 apply_fixes()
 
 
+def in_place(fix):
+    """What stands now where *fix* belongs."""
+    return getattr(fix.owner, fix.function, None)
+
+
 def original(name: str):
     """fairseq's own function."""
-    [fix] = [fix for fix in FIXES if fix.name == name]
-    function = getattr(fix.owner, fix.function)
+    function = in_place(next(fix for fix in FIXES if fix.name == name))
     assert function.fairseq_layerdrop_fix == name
     return function.__wrapped__
 
 
 def test_applied_once_and_logged():
-    before = [getattr(fix.owner, fix.function) for fix in FIXES]
+    before = [in_place(fix) for fix in FIXES]
     apply_fixes()
-    assert [getattr(fix.owner, fix.function) for fix in FIXES] == before
+    assert [in_place(fix) for fix in FIXES] == before
     done = run("python", "-c", "import fairseq_layerdrop.register", LOGLEVEL="DEBUG")
-    for fix in FIXES:
-        assert done.stderr.count(f"fairseq's {fix.function}: {fix.name}.") == 1
+    applied = Counter(fix.name for fix, function in zip(FIXES, before) if hasattr(function, "fairseq_layerdrop_fix"))
+    assert {name: done.stderr.count(f": {name}. ") for name in applied} == applied
+    assert set(applied) >= {fix.name for fix in FIXES if not fix.name.startswith(("numpy-", "preprocess-"))}
 
 
 def test_prune_on_load(stock_checkpoint):
@@ -164,3 +185,82 @@ class TestAverages:
             average.fp32_params = {}
             build_params(average, full.state_dict())
             assert torch.equal(average.fp32_params[key], wanted) == right
+
+
+@NEEDS_FAIRSEQ_MAIN
+def test_quiet(translation_data, tmp_path):
+    """Users can do nothing about how fairseq calls hydra and PyTorch; who asks for warnings sees them."""
+    for number, (asked, told) in enumerate((({}, False), ({"PYTHONWARNINGS": "default"}, True))):
+        done = train_translation(translation_data, tmp_path / f"{number}", 1, PYTHONPATH=str(ROOT), **asked)
+        for word in ("Warning", "hydra.experimental", "pin_memory' argument", "DEBUG:hydra"):
+            assert (word in said(done)) == (told and word != "DEBUG:hydra"), word
+
+
+NEEDS_NUMPY_2 = pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 has what is mended")
+NEEDS_NUMPY_2_4 = pytest.mark.skipif(
+    "interpolation" in inspect.signature(np.percentile).parameters, reason="this NumPy still has interpolation="
+)
+
+
+class TestNumpy2:
+    """With NumPy 1 these tests of whole commands hold that nothing needs mending there."""
+
+    def test_blocks_of_sentences(self, lm_data, tmp_path):
+        train_lm(lm_data, tmp_path, 1, "--sample-break-mode", "eos")
+        shown = run(
+            "fairseq-eval-lm", lm_data, "--path", tmp_path / "checkpoint_last.pt", "--user-dir", USER_DIR,
+            "--task", "layerdrop_language_modeling", *EVALUATE, "--sample-break-mode", "eos",
+        )  # fmt: skip
+        assert "Perplexity" in said(shown)
+
+    def test_buckets(self, translation_data, tmp_path):
+        train_translation(translation_data, tmp_path, 1, "--num-batch-buckets", "2")
+
+    @NEEDS_NUMPY_2
+    def test_numpy_compat(self):
+        """Only what fairseq uses stands there, and numpy itself has nothing of that name."""
+        assert vars(np.compat).keys() == {"long", "fairseq_layerdrop_fix"}
+        assert run("python", "-c", "import numpy; numpy.compat", check=False).returncode
+
+    @NEEDS_NUMPY_2_4
+    def test_percentile(self):
+        sizes = np.random.default_rng(0).integers(1, 100, 1000)
+        with pytest.raises(TypeError, match="interpolation"):
+            original("numpy-percentile")(sizes, 5)
+        expected = np.unique(np.sort(sizes)[[199, 399, 599, 799, 999]])  # the lower of two neighbours, at i/5 of 999
+        for module in (data_utils, bucket_pad_length_dataset):
+            assert module.get_buckets(sizes, 5).tolist() == expected.tolist()
+
+
+class TestOffsets:
+    """Sizes as fairseq-preprocess merges them from its workers, of 2 x 4 GiB that nobody writes."""
+
+    SIZES = (2**29, 2**29, 1)
+
+    def written(self, folder, finalize) -> str:
+        """Where *finalize* has written an index of these sizes, of 8 bytes a token."""
+        builder = MMapIndexedDatasetBuilder(str(folder / "train.bin"))
+        builder.add_item(torch.zeros(1))  # a file without a byte can't be mapped
+        builder._sizes = list(np.array(self.SIZES, dtype=np.int32))
+        finalize(builder, str(folder / "train.idx"))
+        return str(folder / "train")
+
+    def test_merged_by_workers(self, tmp_path):
+        dataset = MMapIndexedDataset(self.written(tmp_path, MMapIndexedDatasetBuilder.finalize))
+        assert dataset._index._pointers.tolist() == [0, 2**32, 2**33]
+        assert dataset.sizes.tolist() == list(self.SIZES)
+
+    @NEEDS_NUMPY_2
+    def test_fairseq_itself_counts_in_32_bits(self, tmp_path):
+        with pytest.warns(RuntimeWarning, match="overflow"):
+            self.written(tmp_path, original("preprocess-offsets"))
+
+    def test_spoilt_data_is_refused(self, translation_data, tmp_path):
+        data = tmp_path / "data"
+        shutil.copytree(translation_data, data)
+        index = data / "train.a-b.a.idx"
+        content = index.read_bytes()
+        index.write_bytes(content[:-8] + struct.pack("<q", -(2**31)))
+        original("read-offsets")(MMapIndexedDataset.__new__(MMapIndexedDataset), str(index)[:-4])  # fairseq reads it
+        done = train_translation(data, tmp_path / "out", 1, check=False)
+        ends_in_one_line(done, str(index), "--user-dir")

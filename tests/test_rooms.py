@@ -34,7 +34,7 @@ TOP = {
     "__init__": {"register", "version"},
     "__main__": {"cli"},
     "register": {"fairseq_fixes", "models", "tasks"},
-    "fairseq_fixes": {"models", "plan", "surgery", "tasks"},
+    "fairseq_fixes": {"base", "models", "plan", "surgery", "tasks"},
     "version": set(),
 }
 

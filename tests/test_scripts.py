@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, server
+from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, said, server
 
 
 def environment(**env):
@@ -52,6 +52,13 @@ def test_quickstart_tells_what_failed(tmp_path):
     assert done.returncode and "keep 1 to 6" in done.stderr
 
 
+def test_recipes_preprocess_with_the_plugin():
+    """With NumPy 2, fairseq-preprocess --workers spoils large data without it; that of recipe.sh has both flags."""
+    recipes = list((ROOT / "scripts").glob("*/prepare.sh"))
+    assert len(recipes) == 8
+    assert not [recipe for recipe in recipes if "fairseq-preprocess" in re.sub("#.*", "", recipe.read_text())]
+
+
 @NEEDS_FAIRSEQ_MAIN
 class TestMulti30k:
     def test_whole_recipe(self, tmp_path):
@@ -62,7 +69,10 @@ class TestMulti30k:
                 (raw / f"{stem}.{lang}").write_text(
                     "".join(f"sentence {i} of {stem} in {lang}\n" for i in range(count))
                 )
-        script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
+        done = script("multi30k/prepare.sh", RAW=raw, OUT=out, VOCABULARY=60)
+        assert not [
+            line for line in said(done).splitlines() if not re.match("(multi30k|setup|train|valid|test): ", line)
+        ]
         for epochs, ended in ((1, False), (2, False), (2, True)):
             done = script("multi30k/train.sh", "layerdrop", f"optimization.max_epoch={epochs}", OUT=out)
             told = [

@@ -26,6 +26,6 @@ elif [ -z "$raw" ]; then
     done
 fi
 make "$out/text" python -m fairseq_layerdrop.corpora.cnn_dm "$raw" {} "${arguments[@]}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --source-lang source --target-lang target --joined-dictionary --workers "$(workers)" \
-    --destdir {} --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
+FROM=$out/text make "$out/data-bin" preprocess {} --source-lang source --target-lang target --joined-dictionary \
+    --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

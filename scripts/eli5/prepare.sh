@@ -19,6 +19,6 @@ elif [ -z "$raw" ]; then
     die "ELI5 can't be downloaded: rebuild it with https://github.com/facebookresearch/ELI5 and give its folder as RAW"
 fi
 make "$out/text" python -m fairseq_layerdrop.corpora.eli5 "$raw" {} "${arguments[@]}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --source-lang source --target-lang target --joined-dictionary --workers "$(workers)" \
-    --destdir {} --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
+FROM=$out/text make "$out/data-bin" preprocess {} --source-lang source --target-lang target --joined-dictionary \
+    --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

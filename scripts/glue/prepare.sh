@@ -58,11 +58,11 @@ binarise() {
         fi
         known=(--srcdict "$3")
         [ "$kind" != label ] || known=()
-        fairseq-preprocess --only-source "${known[@]}" --workers "$(workers)" --destdir "$1/$kind" \
+        preprocess "$1/$kind" --only-source "${known[@]}" \
             --trainpref "$2/train.$kind" --validpref "$(IFS=, && echo "${files[*]}")" || return
     done
     paste "$2"/valid.input? | sed 's|\t| </s> </s> |' > "$1/inputs.txt" || return
-    fairseq-preprocess --only-source --srcdict "$3" --workers "$(workers)" --destdir "$1/inputs" --validpref "$1/inputs.txt"
+    preprocess "$1/inputs" --only-source --srcdict "$3" --validpref "$1/inputs.txt"
 }
 
 for task in "$@"; do

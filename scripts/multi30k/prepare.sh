@@ -13,6 +13,6 @@ source "$(dirname "$0")/../recipe.sh"
 
 [ -d "$raw" ] || die "set RAW to the folder with the raw text, for instance train.en"
 make "$out/text" python -m fairseq_layerdrop.corpora.multi30k "$raw" {} --vocabulary "${VOCABULARY:-6000}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --source-lang en --target-lang de --joined-dictionary --workers "$(workers)" --destdir {} \
+FROM=$out/text make "$out/data-bin" preprocess {} --source-lang en --target-lang de --joined-dictionary \
     --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

@@ -27,6 +27,6 @@ if [ -n "$gpt2" ]; then
 fi
 [ -d "$raw" ] || die "set RAW to the folder with the text, for instance wiki.train.tokens"
 make "$out/text" python -m fairseq_layerdrop.corpora.wikitext "$raw" {} "${arguments[@]}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --only-source --workers "$(workers)" --destdir {} "${dictionary[@]}" \
+FROM=$out/text make "$out/data-bin" preprocess {} --only-source "${dictionary[@]}" \
     --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

@@ -19,6 +19,6 @@ elif [ -z "$raw" ]; then
     raw=$out/raw/wikitext-103
 fi
 make "$out/text" python -m fairseq_layerdrop.corpora.wikitext "$raw" {} "${arguments[@]}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --only-source --workers "$(workers)" --destdir {} \
+FROM=$out/text make "$out/data-bin" preprocess {} --only-source \
     --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

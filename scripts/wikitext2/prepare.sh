@@ -12,6 +12,6 @@ source "$(dirname "$0")/../recipe.sh"
 
 [ -d "$raw" ] || die "set RAW to the folder with the text, for instance wiki.train.tokens"
 make "$out/text" python -m fairseq_layerdrop.corpora.wikitext "$raw" {} --pieces "${VOCABULARY:-5000}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --only-source --workers "$(workers)" --destdir {} \
+FROM=$out/text make "$out/data-bin" preprocess {} --only-source \
     --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"

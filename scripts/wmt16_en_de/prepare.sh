@@ -21,7 +21,7 @@ elif [ -z "$raw" ]; then
     download 'https://drive.google.com/uc?id=0B_bZck-ksdkpM25jRUN2X2UxMm8' "$raw"
 fi
 make "$out/text" python -m fairseq_layerdrop.corpora.wmt16 "$raw" {} "${arguments[@]}"
-FROM=$out/text make "$out/data-bin" fairseq-preprocess --source-lang en --target-lang de --joined-dictionary --nwordssrc 32768 --nwordstgt 32768 \
-    --workers "$(workers)" --destdir {} \
+FROM=$out/text make "$out/data-bin" preprocess {} --source-lang en --target-lang de --joined-dictionary \
+    --nwordssrc 32768 --nwordstgt 32768 \
     --trainpref "$out/text/train" --validpref "$out/text/valid" --testpref "$out/text/test"
 say "$out/data-bin is ready; next: $(step train.sh)"
