@@ -34,6 +34,7 @@ from .tasks import prunable_task
 logger = logging.getLogger(__name__)
 
 _OUR_MODELS = (LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel)
+_MARK = "fairseq_layerdrop_fix"  # of our functions
 _ISSUES = "https://github.com/facebookresearch/fairseq/issues"
 
 
@@ -292,9 +293,9 @@ def apply_fixes() -> None:
     allow_fairseq_types()
     for fix in FIXES:
         function = getattr(fix.owner, fix.function, None)
-        if getattr(function, "fairseq_layerdrop_fix", None) or not fix.needed(function):
+        if getattr(function, _MARK, None) or not fix.needed(function):
             continue
         wrapper = fix.wrap(function)
-        getattr(wrapper, "__func__", wrapper).fairseq_layerdrop_fix = fix.name
+        setattr(getattr(wrapper, "__func__", wrapper), _MARK, fix.name)
         setattr(fix.owner, fix.function, wrapper)
         logger.debug(f"{fix.function}: {fix.name}. {fix.why}")

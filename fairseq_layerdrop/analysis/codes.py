@@ -9,7 +9,7 @@ Code lengths are -log P, in nats here; L_m is that of sub-network m.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -43,12 +43,12 @@ class Hypotheses:
 
 
 def _check_rates(rates: Sequence[float]) -> numpy.ndarray:
-    rates = numpy.asarray(rates, dtype=float)
-    if not ((rates >= 0) & (rates < 1)).all() or not rates.any():
+    checked = numpy.asarray(rates, dtype=float)
+    if not ((checked >= 0) & (checked < 1)).all() or not checked.any():
         raise UserError(
             "the prior needs a LayerDrop rate above 0 and below 1 for the layers that may be skipped; see --rate"
         )
-    return rates
+    return checked
 
 
 def every_sub_network(rates: Sequence[float]) -> Hypotheses:
@@ -60,11 +60,11 @@ def every_sub_network(rates: Sequence[float]) -> Hypotheses:
     Raises:
         UserError: a rate isn't in [0, 1), or all are 0.
     """
-    rates = _check_rates(rates)
-    kept = numpy.array(list(itertools.product(*([False, True] if rate else [True] for rate in rates))))
-    free = rates > 0
-    log_weights = numpy.where(kept[:, free], numpy.log1p(-rates[free]), numpy.log(rates[free])).sum(axis=1)
-    return Hypotheses(kept, log_weights, numpy.log1p(-rates).sum())
+    drop = _check_rates(rates)
+    kept = numpy.array(list(itertools.product(*([False, True] if rate else [True] for rate in drop))))
+    free = drop > 0
+    log_weights = numpy.where(kept[:, free], numpy.log1p(-drop[free]), numpy.log(drop[free])).sum(axis=1)
+    return Hypotheses(kept, log_weights, numpy.log1p(-drop).sum())
 
 
 def sampled_sub_networks(rates: Sequence[float], draws: int, seed: int) -> Hypotheses:
@@ -75,10 +75,10 @@ def sampled_sub_networks(rates: Sequence[float], draws: int, seed: int) -> Hypot
     Raises:
         UserError: a rate isn't in [0, 1), or all are 0.
     """
-    rates = _check_rates(rates)
-    drawn = numpy.random.default_rng(seed).random((draws, len(rates))) >= rates
+    drop = _check_rates(rates)
+    drawn = numpy.random.default_rng(seed).random((draws, len(drop))) >= drop
     kept, counts = numpy.unique(drawn, axis=0, return_counts=True)
-    return Hypotheses(kept, numpy.log(counts / draws), numpy.log1p(-rates).sum(), draws)
+    return Hypotheses(kept, numpy.log(counts / draws), numpy.log1p(-drop).sum(), draws)
 
 
 def _log_sum_exp(values: numpy.ndarray) -> numpy.ndarray:
@@ -126,8 +126,8 @@ def code_lengths(log_probs: numpy.ndarray, full: numpy.ndarray, log_weights: num
         log_weights: log w(m), M; the weights sum to one.
     """
     totals = numpy.zeros(len(log_weights))  # of log-probabilities, of the tokens before the chunk
-    per_token = {"static": [], "map": []}
-    per_prefix = {"best": [], "mixture": [], "bound": [], "best_mask": []}
+    per_token: dict[str, list[numpy.ndarray]] = {"static": [], "map": []}
+    per_prefix: dict[str, list[numpy.ndarray]] = {"best": [], "mixture": [], "bound": [], "best_mask": []}
     for start in range(0, log_probs.shape[1], _CHUNK):
         chunk = log_probs[:, start : start + _CHUNK].astype(numpy.float64)
         after = totals[:, None] + numpy.cumsum(chunk, axis=1)
@@ -172,7 +172,7 @@ def expected_code_length(totals: numpy.ndarray, log_weights: numpy.ndarray) -> t
 
 
 def weight_within(
-    distances: numpy.ndarray, hypotheses: Hypotheses, radii: Sequence[float]
+    distances: numpy.ndarray, hypotheses: Hypotheses, radii: Iterable[float]
 ) -> tuple[numpy.ndarray, numpy.ndarray | None]:
     """W(epsilon), the prior weight of the sub-networks that are at most *radii* away from the full network.
 

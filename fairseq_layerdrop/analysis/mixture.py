@@ -73,7 +73,7 @@ def prior_of(loaded: Loaded, stacks: str, rate: float | None = None) -> tuple[di
         own = drop_rates(loaded.settings.model, stack, depth).layers
         if stack in loaded.importance:
             importance = torch.tensor(loaded.importance[stack], dtype=torch.float64)
-            own = (1 - keep_rates(importance, depth - sum(own))).tolist()
+            own = tuple((1 - keep_rates(importance, depth - sum(own))).tolist())
         if rate is not None:
             own, source = (rate,) * depth, "given"
         elif any(own):
@@ -201,8 +201,9 @@ def mixture(
         _measure(path, name, data, output / "parts" / str(number), stacks, rate, exact_up_to, masks, seed)
         for number, (name, path) in enumerate(paths.items())
     ]
-    found = {"format": FORMAT, "version": 1, "models": [model for model, _ in measured]}
-    save({"mixture": draw_mixture(found["models"])}, output)
+    models = [model for model, _ in measured]
+    found = {"format": FORMAT, "version": 1, "models": models}
+    save({"mixture": draw_mixture(models)}, output)
     with write_atomically(result) as file:  # last: where it is there, all is done
         file.write(json.dumps(found, indent=1).encode() + b"\n")
     if not keep_parts:

@@ -205,5 +205,5 @@ def _concatenate_parts(parts: Parts, count: int) -> Scores:
         of_batch = parts.read(number, "log_probs")["log_probs"]
         log_probs[:, places[start : start + of_batch.shape[1]]] = of_batch
         start += of_batch.shape[1]
-    kl = sum(arrays["kl"] for arrays in small) / len(order)
+    kl = numpy.asarray(sum(arrays["kl"] for arrays in small)) / len(order)
     return Scores(log_probs, numpy.concatenate([arrays["full"] for arrays in small])[order], kl)

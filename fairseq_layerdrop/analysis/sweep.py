@@ -169,8 +169,7 @@ def _point(model: _Model, plan: str | None, settings: MeasureSettings) -> Point:
             ) from error
     if isinstance(found, UserError):
         raise found
-    known = {"model": model.name, "path": model.path, "fingerprint": model.fingerprint, "task": model.task}
-    return Point(**known, prune_layers=plan, **found)
+    return Point(model.name, model.path, model.fingerprint, model.task, prune_layers=plan, **found)
 
 
 def _line(point: Point) -> str:

@@ -35,7 +35,7 @@ def _lines(path: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _perplexity(args) -> dict[str, float | int]:
+def _perplexity(args) -> dict[str, float | int | str]:
     if args.references is not None or args.hypotheses is not None:
         raise UserError("--metric perplexity takes the LOG of fairseq-eval-lm alone")
     if args.log is None:
@@ -60,11 +60,10 @@ def _scores(args) -> dict[str, float | int | str]:
         raise UserError("give either LOG or --hypotheses")
     if args.hypotheses is not None and args.references is None:
         raise UserError("--hypotheses wants --references")
-    references = None if args.references is None else _lines(args.references)
-    if args.log is not None:
-        scores = score_generation(args.log, metric, references)
+    if args.log is None:
+        scores = score_texts(_lines(args.hypotheses), _lines(args.references), metric)
     else:
-        scores = score_texts(_lines(args.hypotheses), references, metric)
+        scores = score_generation(args.log, metric, None if args.references is None else _lines(args.references))
     return {**scores.values, "signature": scores.signature}
 
 

@@ -18,14 +18,14 @@ from ..surgery.stack_settings import DROPS, StackSettings
 class DropSettings(FairseqDataclass):
     """Settings of every model."""
 
-    layerdrop_depth_schedule: ChoiceEnum(DEPTH_SCHEDULES) = field(
+    layerdrop_depth_schedule: ChoiceEnum(DEPTH_SCHEDULES) = field(  # type: ignore[valid-type]
         default="uniform",
         metadata={
             "help": "how all drop rates grow from the first layer of a stack to the last, which has the whole rate: "
             "not at all, (l+1)/L (stochastic depth) or 2^(l/(L-1))-1 (LayerSkip)"
         },
     )
-    layerdrop_time_schedule: ChoiceEnum(TIME_SCHEDULES) = field(
+    layerdrop_time_schedule: ChoiceEnum(TIME_SCHEDULES) = field(  # type: ignore[valid-type]
         default="constant",
         metadata={
             "help": "how all drop rates grow with the updates t: not at all, linearly in --layerdrop-warmup-updates, "

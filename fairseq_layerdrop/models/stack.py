@@ -8,7 +8,7 @@ from torch import nn
 
 from ..base.errors import UserError
 from ..modules import LayerDropModuleList, LayerImportance, ScriptedAsFairseq, StepDecoder
-from ..plan import chunks_of
+from ..plan import Layer, chunks_of
 from ..surgery.build import remove_missing_sublayers
 from ..surgery.config import EPS_SETTING, OUTPUT_BIAS_SETTING, SUBLAYERS_SETTING, model_structure, norm_eps
 from ..surgery.stack_settings import StackSettings, all_stack_settings
@@ -79,7 +79,7 @@ def make_droppable(model, args, task) -> None:
     for name, stack in stacks_of(model).items():
         layers = [stack.layers[i] for i in range(len(stack.layers))]
         chunks = chunks_of(StackSettings(args, name).share_layers, len(layers), name)
-        share_layers(layers, structure[name] if structure else ((),) * len(layers), chunks)
+        share_layers(layers, structure[name] if structure else (Layer(),) * len(layers), chunks)
         use_layerdrop(stack, name, args, layers, even_without_rates=getattr(task, "gives_plans", False))
         if hasattr(stack, "layer_importance") and not getattr(task, "learns_rates", False):
             raise UserError(f"--{name}-layerdrop-learned needs one of our tasks; give --task layerdrop_…")
@@ -171,7 +171,7 @@ def use_layerdrop(stack, name: str, args, layers: list[nn.Module], even_without_
     if any(rates.heads):
         refuse_dropping_heads(args, name, f"--{name}-headdrop")
     if learned:
-        stack.layer_importance = LayerImportance(len(layers), layers[0].embed_dim)
+        stack.layer_importance = LayerImportance(len(layers), stack.layers[0].embed_dim)
     stack.layers = LayerDropModuleList(
         layers,
         rates,

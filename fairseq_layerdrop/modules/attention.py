@@ -143,7 +143,7 @@ class StepAttention(ScriptedAsFairseq, MultiheadAttention):
         self.step_beam = beam_size
 
     @classmethod
-    def take_over(cls, attention: nn.Module, looks_back: bool = False) -> None:
+    def take_over(cls, attention, looks_back: bool = False) -> None:
         """Make one of fairseq's attentions this, in place; one of another class stays what it is."""
         if type(attention) is MultiheadAttention:
             attention.__class__ = cls

@@ -49,6 +49,10 @@ class LayerImportance(nn.Module):
         width: width C of the hidden states.
     """
 
+    activations: torch.Tensor
+    scores: torch.Tensor
+    losses: torch.Tensor
+
     def __init__(self, depth: int, width: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(depth, width))
@@ -58,7 +62,7 @@ class LayerImportance(nn.Module):
         # running sums: of losses, of their squared distances from the running mean, and of the weights of both
         self.register_buffer("losses", torch.zeros(3))
         self._seen: dict[int, torch.Tensor] = {}
-        self._log_probability: torch.Tensor | None = None
+        self._log_probability: list[torch.Tensor] = []  # of the last draw, until the loss is known
 
     def _apply(self, fn, recurse=True):
         before = dict(self._buffers)
@@ -79,7 +83,7 @@ class LayerImportance(nn.Module):
         """Note which layers a pass skips, one truth value a layer, that are kept with the probabilities *keep*."""
         keep = keep.clamp(_MARGIN, 1 - _MARGIN)
         skipped = torch.as_tensor(skips, device=keep.device)
-        self._log_probability = torch.where(skipped, (1 - keep).log(), keep.log()).sum()
+        self._log_probability = [torch.where(skipped, (1 - keep).log(), keep.log()).sum()]
 
     def see(self, layer: int, output: torch.Tensor) -> None:
         """Note what *layer* gave in this pass: a tensor of shape T x B x C."""
@@ -114,7 +118,7 @@ class LayerImportance(nn.Module):
         if torch.isfinite(mean):
             seen = torch.stack([mean, distance**2, torch.ones_like(mean)])
             self.losses.mul_(_MOMENTUM).add_((1 - _MOMENTUM) * seen)
-        log_probability, self._log_probability = self._log_probability, None
+        log_probability = self._log_probability.pop()
         gradient = log_probability - log_probability.detach()  # of value 0
         return loss + (_WEIGHT * advantage * size * gradient).to(loss.dtype)
 

@@ -166,12 +166,13 @@ class LayerDropModuleList(nn.ModuleList):
         self.returns_tuple = returns_tuple
         self.schedule = schedule
         # The importance is the stack's own module; as a child of this list it would count as a layer.
+        self.importance: LayerImportance | None
         object.__setattr__(self, "importance", importance)
         self.update = 0
         self.micro_batch = 0
         self._given: Sequence[Skips] | None = None
 
-    @torch.jit.unused  # a script of the layers drops nothing
+    @torch.jit.unused  # type: ignore[prop-decorator] # a script of the layers drops nothing
     @property
     def rates_in_force(self) -> DropRates:
         """The rates after the updates done so far; where they are learned, those of whole layers are only the mean."""
@@ -206,12 +207,14 @@ class LayerDropModuleList(nn.ModuleList):
     def draw(self) -> list[Skips]:
         """Draw what the next pass skips of each layer. A pass does so by itself, unless :meth:`skipping` tells it."""
         layers, rates = list(super().__iter__()), self.rates_in_force
-        keep = None if self.importance is None else self.importance.keep_rates(rates.layers)
-        rates_of_layers = rates.layers if keep is None else (1 - keep.detach()).tolist()
-        whole = self._draw_kind("", rates_of_layers)
-        if keep is not None:
+        if self.importance is None:
+            whole = self._draw_kind("", rates.layers)
+        else:
+            keep = self.importance.keep_rates(rates.layers)
+            learned = (1 - keep.detach()).tolist()
+            whole = self._draw_kind("", learned)
             self.importance.draw(keep, whole)
-            for name, rate in (("lowest", min(rates_of_layers)), ("highest", max(rates_of_layers))):
+            for name, rate in (("lowest", min(learned)), ("highest", max(learned))):
                 metrics.log_scalar(f"{self.stack}_layerdrop_{name}", rate, weight=0, round=3)
         sub_layers: list[set[str]] = [set() for _ in layers]
         heads: list[dict[str, tuple[int, ...]]] = [{} for _ in layers]
@@ -225,9 +228,9 @@ class LayerDropModuleList(nn.ModuleList):
             attentions = [
                 (i, name) for i, layer in enumerate(layers) for name in sub_layers_of(layer) if name in ATTENTIONS
             ]
-            groups = [(i, name, head) for i, name in attentions for head in range(getattr(layers[i], name).num_heads)]
-            drawn = self._draw_kind(" heads", [rates.heads[i] for i, _, _ in groups])
-            for (i, name, head), skip in zip(groups, drawn):
+            every = [(i, name, head) for i, name in attentions for head in range(getattr(layers[i], name).num_heads)]
+            drawn = self._draw_kind(" heads", [rates.heads[i] for i, _, _ in every])
+            for (i, name, head), skip in zip(every, drawn):
                 if skip:
                     heads[i][name] = (*heads[i].get(name, ()), head)
         self.micro_batch += 1

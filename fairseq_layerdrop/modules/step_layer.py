@@ -1,5 +1,6 @@
 """fairseq's decoder and decoder layer with a shorter way through a step of incremental decoding."""
 
+from fairseq.models import FairseqDecoder
 from fairseq.models.transformer import TransformerDecoder, TransformerDecoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerDecoderLayer, TransformerDecoderLayerBase
@@ -97,7 +98,7 @@ class StepDecoder(ScriptedAsFairseq, TransformerDecoder):
     scripted_as = TransformerDecoderBase
 
     @classmethod
-    def take_over(cls, decoder: nn.Module) -> None:
+    def take_over(cls, decoder: FairseqDecoder) -> None:
         """Let one of fairseq's decoders be this, in place, and one of another class, as far as it can, do as this."""
         if getattr(decoder, "cross_self_attention", False):
             return

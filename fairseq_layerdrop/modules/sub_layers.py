@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from fairseq.modules import MultiheadAttention
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import nn
 from torch.nn.functional import linear
@@ -132,7 +133,7 @@ class _Columns(nn.Module):
 
 def whole(module: nn.Module) -> nn.Module:
     """The module of which *module* computes some rows or columns; itself, if it is none of these."""
-    return module.module if type(module) in (_Rows, _Columns) else module
+    return module.module if isinstance(module, _Rows | _Columns) else module
 
 
 def view_of(module: nn.Module) -> nn.Module:
@@ -147,7 +148,7 @@ def rows_of_heads(heads: Iterable[int], width: int) -> torch.Tensor:
     return torch.tensor([head * width + i for head in heads for i in range(width)], dtype=torch.long)
 
 
-def _shrink(attention: nn.Module, heads: Sequence[int], rows, columns) -> None:
+def _shrink(attention: MultiheadAttention, heads: Sequence[int], rows, columns) -> None:
     """Let *attention* compute with some of its heads, by functions that take rows and columns of a projection.
 
     fairseq's attention knows the state in which its inner width isn't that of its input: that of its own head pruning.
@@ -161,18 +162,18 @@ def _shrink(attention: nn.Module, heads: Sequence[int], rows, columns) -> None:
     attention._set_skip_embed_dim_check()
 
 
-def _check_heads(attention: nn.Module, heads: Sequence[int]) -> None:
+def _check_heads(attention: MultiheadAttention, heads: Sequence[int]) -> None:
     if not heads or list(heads) != sorted(set(heads)) or not set(heads) <= set(range(attention.num_heads)):
         raise ValueError(f"heads must be an ascending choice of 0-{attention.num_heads - 1}, not {list(heads)}")
     if attention.bias_k is not None:
         raise ValueError("heads of an attention with bias_k can't be left out")
 
 
-def remove_heads(attention: nn.Module, heads: Sequence[int]) -> None:
+def remove_heads(attention: MultiheadAttention, heads: Sequence[int]) -> None:
     """Leave *attention*, in place, only some of its *heads*; the parameters of the others are gone afterwards.
 
     Args:
-        attention: fairseq's ``MultiheadAttention``.
+        attention: changed in place.
         heads: numbers of the heads to keep, ascending, at least one.
 
     Raises:
@@ -195,7 +196,7 @@ def remove_heads(attention: nn.Module, heads: Sequence[int]) -> None:
     )
 
 
-def _with_heads(attention: nn.Module, heads: Sequence[int]) -> nn.Module:
+def _with_heads(attention: MultiheadAttention, heads: Sequence[int]) -> MultiheadAttention:
     """What *attention* is with some of its *heads* alone, computed with its own parameters."""
     _check_heads(attention, heads)
     view = view_of(attention)

@@ -14,13 +14,12 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
-from omegaconf import OmegaConf
 
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import import_user_dir
 from ..surgery.checkpoint import Checkpoint
-from ..surgery.config import SUBLAYERS_SETTING, complete_architecture
+from ..surgery.config import SUBLAYERS_SETTING, complete_architecture, config_as_dict
 from ..surgery.export import pruned_settings
 from ..tasks import LAST, PrunableTask, prunable_task
 
@@ -98,7 +97,7 @@ def _parsed(arguments: list[str]) -> tuple[dict[str, argparse.Action], dict[str,
         warnings.simplefilter("ignore")  # hydra's, on how fairseq calls it
         cfg = convert_namespace_to_omegaconf(args)
     actions = {action.dest: action for action in parser._actions if action.option_strings}
-    return actions, _sections(OmegaConf.to_container(cfg, enum_to_str=True))
+    return actions, _sections(config_as_dict(cfg, enum_to_str=True))
 
 
 def _cfg_of(args: Namespace) -> Mapping:
@@ -122,7 +121,7 @@ def _cfg_of(args: Namespace) -> Mapping:
     state = {"args": args, "optimizer_history": [updates], "extra_state": {"train_iterator": {"epoch": 1}}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hydra's, on how fairseq calls it
-        return OmegaConf.to_container(checkpoint_utils._upgrade_state_dict(state)["cfg"], enum_to_str=True)
+        return config_as_dict(checkpoint_utils._upgrade_state_dict(state)["cfg"], enum_to_str=True)
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> dict[str, dict]:

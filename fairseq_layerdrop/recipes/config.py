@@ -8,6 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ..base.errors import UserError
+from ..surgery.config import config_as_dict
 from .settings import FLAGS, known_settings
 
 
@@ -41,11 +42,11 @@ def read_config(path, overrides: Sequence[str] = ()) -> dict:
     path, changes = Path(path), [read_override(override) for override in overrides]
     try:
         config = OmegaConf.load(path)
-        if not all(isinstance(section, dict | type(None)) for section in OmegaConf.to_container(config).values()):
+        if not all(isinstance(section, dict | type(None)) for section in config_as_dict(config).values()):
             raise UserError(f"{path} is not a configuration: its sections must be mappings")
         for field, value in changes:
             OmegaConf.update(config, field, value)
-        return OmegaConf.to_container(config, resolve=True)
+        return config_as_dict(config, resolve=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except AttributeError as error:  # a list, not a mapping

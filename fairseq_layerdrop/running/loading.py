@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy
 import torch
 from fairseq import checkpoint_utils, utils
+from fairseq.criterions import FairseqCriterion
 from fairseq.data import data_utils
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig
 
 from .. import register  # noqa: F401 - checkpoints name our models and tasks
 from ..base.errors import UserError
@@ -64,10 +68,10 @@ class Loaded:
         importance: the learned importance of each layer, by stack, where the training learned any.
     """
 
-    model: torch.nn.Module
-    task: object
-    criterion: object
-    settings: object
+    model: BaseFairseqModel
+    task: FairseqTask
+    criterion: FairseqCriterion
+    settings: DictConfig
     structure: Structure
     fingerprint: str
     importance: Mapping[str, tuple[float, ...]]

@@ -11,7 +11,8 @@ from ..base.errors import UserError
 from ..base.journal import Journal
 from ..base.progress import Progress
 from ..plan import Unit, unit_name
-from .engine import Engine, Measure
+from .engine import Engine
+from .generation import Generation
 
 FORMAT = "fairseq-layerdrop scores"
 
@@ -85,14 +86,14 @@ class Scorer:
     Args:
         engine: runs the plans.
         sublayers: whether the units are sub-layers.
-        measure: what is summed over the data.
+        measure: what is summed over the data; None for a :class:`.generation.Generation`, which has its own.
         total: what the sum is divided by: number of tokens, or of sentences.
         log: where scores are kept; its processes share the work.
         name: of the metric, for the progress bar.
     """
 
     def __init__(
-        self, engine: Engine, sublayers: bool, measure: Measure, total: float, log: ScoreLog,
+        self, engine: Engine | Generation, sublayers: bool, measure, total: float, log: ScoreLog,
         name: str = "score",
     ):  # fmt: skip
         self.engine = engine
@@ -112,8 +113,8 @@ class Scorer:
 
     def kept(self, dropped: Sequence[Unit]) -> tuple[Unit, ...]:
         """What is left without *dropped*, in running order."""
-        dropped = set(dropped)
-        return tuple(unit for unit in self.units if unit not in dropped)
+        gone = set(dropped)
+        return tuple(unit for unit in self.units if unit not in gone)
 
     def scores(self, candidates: Sequence[Sequence[Unit]]) -> list[float]:
         """The scores of the model without each of *candidates*.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from fairseq.models import FairseqDecoder, FairseqEncoder
 from torch import nn
 
 from ..base.errors import UserError
@@ -28,7 +29,7 @@ class _StandIn(nn.Module):
         super().__init__()
         self.stack = stack
         self.hidden = hidden
-        self.call: tuple | None = None
+        self.call: tuple = ()
 
     def forward(self, x, *args, **kwargs):
         self.call = (x, args, kwargs)
@@ -37,7 +38,7 @@ class _StandIn(nn.Module):
 
 
 @contextlib.contextmanager
-def _layers(stack: nn.Module, layers: Iterable[nn.Module]):
+def _layers(stack: FairseqEncoder | FairseqDecoder, layers: Iterable[nn.Module]):
     """Let *stack* run other layers in place of its own."""
     own, depth = stack.layers, getattr(stack, "num_layers", None)
     stack.layers = nn.ModuleList(layers)

@@ -50,7 +50,7 @@ def statistics(
         positions: a function from a stack and where it has tokens to the positions that count, B x T.
     """
     units = engine.units(sublayers)
-    means = {}
+    means: dict[Unit, float] = {}
     for stack in engine.structure:
         of_stack = [unit for unit in units if unit[0] == stack]
         sums, count = torch.zeros(len(of_stack), dtype=torch.float64), 0

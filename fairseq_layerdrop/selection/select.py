@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..base.errors import UserError
 from ..evaluation import Metric
@@ -98,23 +99,19 @@ def _check_output(output: Path, log: Path | None, force: bool) -> None:
 
 
 def _scorer(
-    loaded: Loaded, engine: Engine, name: str, sublayers: bool, settings: Mapping, text_metric: Metric | None,
+    loaded: Loaded, engine: Engine, name: str, sublayers: bool, settings: dict, text_metric: Metric | None,
     log: ScoreLog,
 ) -> Scorer:  # fmt: skip
     """What scores plans by a metric: the mean over tokens, or over sentences for distances that speak of these."""
-    runner, measure, total = engine, None, 1
     if text_metric is not None:
-        runner = Generation(engine, loaded.task, settings, name, text_metric)
-    elif name == "loss":
-        measure = loss(loaded.model, loaded.criterion)
+        return Scorer(Generation(engine, loaded.task, settings, name, text_metric), sublayers, None, 1, log, name)
+    if name == "loss":
         total = sum(tokens(sample, loaded.target_pad) for sample in engine.samples)
-    else:
-        measure = Distance(engine, name, loaded.target_pad)
-        by_tokens = measure.by == "tokens"
-        total = sum(
-            tokens(sample, loaded.target_pad) if by_tokens else len(sample["target"]) for sample in engine.samples
-        )
-    return Scorer(runner, sublayers, measure, total, log, name)
+        return Scorer(engine, sublayers, loss(loaded.model, loaded.criterion), total, log, name)
+    distance = Distance(engine, name, loaded.target_pad)
+    by_tokens = distance.by == "tokens"
+    total = sum(tokens(sample, loaded.target_pad) if by_tokens else len(sample["target"]) for sample in engine.samples)
+    return Scorer(engine, sublayers, distance, total, log, name)
 
 
 def select(
@@ -174,7 +171,7 @@ def select(
     loaded, samples = load_data(path, data)
     engine = Engine(loaded.model, loaded.structure, samples, data.memory)
     budget = _budget(chosen_by, engine, sublayers, keep or {}, keep_total, stacks, protect_first, protect_last)
-    run = {
+    run: dict[str, Any] = {
         "metric": metric, "fingerprint": loaded.fingerprint, "overrides": data.overrides,
         "data": data_fingerprint(samples), "subset": data.subset,
         "tokens": sum(tokens(sample, loaded.target_pad) for sample in samples),
@@ -204,5 +201,5 @@ def select(
     is_ladder = budget.is_ladder and selection.nested
     chosen = selection.ladder(engine.structure, origin) if is_ladder else selection.plan(engine.structure)
     if processes.rank == 0:
-        write_ladder(chosen, output) if is_ladder else write_plan(chosen, output, origin)
+        write_ladder(chosen, output) if isinstance(chosen, Ladder) else write_plan(chosen, output, origin)
     return Selected(chosen, selection, origin, budget.what, engine.evaluations, loaded.target)

@@ -43,7 +43,7 @@ def _numbers(state_dict, chunks) -> int:
     return sum(value.numel() for key, value in without_importance(state_dict).items() if key not in shared)
 
 
-def _load_sliced(self, state_dict, *args, **kwargs):
+def _load_sliced(self, state_dict: Mapping, *args, **kwargs):
     plan: Plan = self.prune_plan
     if has_structure(state_dict, plan.pruned) and not has_structure(state_dict, plan.full):
         return load_or_tell(self, state_dict, *args, **kwargs)

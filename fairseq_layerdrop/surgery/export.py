@@ -12,7 +12,7 @@ from fairseq.registry import REGISTRIES
 from ..plan import Plan, parse
 from .architectures import our_architecture, stock_architecture, stock_choice
 from .checkpoint import Checkpoint
-from .config import OWN_SETTINGS, SUBLAYERS_SETTING, architecture_of, needs_ours, set_plan, settings_as_dict
+from .config import OWN_SETTINGS, SUBLAYERS_SETTING, needs_ours, set_plan, settings_as_dict
 from .history import HISTORY_KEY
 from .stack_settings import StackSettings
 from .state import slice_state_dict, without_importance
@@ -36,9 +36,9 @@ def pruned_settings(checkpoint: Checkpoint, plan: Plan, sharing: bool = True) ->
         for settings in stacks:
             settings.share_layers = None
     if needs_ours(flat) or any(settings.share_layers for settings in stacks):
-        name = our_architecture(architecture_of(flat))
+        name = our_architecture(flat._name)
     else:
-        name = stock_architecture(architecture_of(flat))
+        name = stock_architecture(flat._name)
         for setting in OWN_SETTINGS:
             vars(flat).pop(setting, None)
     for stack in plan.stacks:

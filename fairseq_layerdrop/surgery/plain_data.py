@@ -8,6 +8,7 @@ functions can be made to build more than numbers, so a pickle that names them ge
 import argparse
 import pickle
 import re
+from collections.abc import Callable
 
 import numpy
 import torch
@@ -53,7 +54,7 @@ class _Meter:
         return argparse.Namespace()
 
 
-_BY_NAME = {
+_BY_NAME: dict[str, Callable] = {
     "argparse.Namespace": argparse.Namespace,
     "builtins.bytes": _no_bytes,
     "numpy.dtype": _dtype,
@@ -65,7 +66,8 @@ _BY_NAME = {
 }  # fmt: skip
 _NUMBERS = "?" + numpy.typecodes["AllInteger"] + numpy.typecodes["AllFloat"]
 # Whose state may be set. A name in a pickle has no line break, so that no pickle can call these.
-_STATEFUL = {f"{cls.__name__}\n": cls for cls in (numpy.ndarray, *(type(numpy.dtype(code)) for code in _NUMBERS))}
+_TYPES: list[type] = [numpy.ndarray, *(type(numpy.dtype(code)) for code in _NUMBERS)]
+_STATEFUL: dict[str, Callable] = {f"{cls.__name__}\n": cls for cls in _TYPES}
 
 
 def allow_fairseq_types() -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
+from fairseq.models import FairseqDecoder, FairseqEncoder
 from torch import nn
 
 from ..base.errors import UserError
@@ -89,7 +90,7 @@ def layers_of(model: nn.Module) -> Iterable[tuple[str, int, nn.Module]]:
             yield _stack_of(match), int(match["layer"]), module
 
 
-def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
+def stacks_of(model: nn.Module) -> dict[str, FairseqEncoder | FairseqDecoder]:
     """The modules of *model* that have Transformer layers, by name of the stack; RoBERTa's is within its encoder."""
     found = {name: getattr(model, name, None) for name in STACKS}
     found = {name: getattr(module, "sentence_encoder", module) for name, module in found.items()}
@@ -126,7 +127,7 @@ def _has_heads(state_dict: Mapping, structure: Structure) -> bool:
     for key, tensor in state_dict.items():
         match = _LAYER_KEY.fullmatch(key)
         found = re.fullmatch(r"\.(\w+_attn)\.(q_proj\.weight|in_proj_weight)", match["tail"] or "") if match else None
-        if found and _stack_of(match) in structure:
+        if match and found and _stack_of(match) in structure:
             sub_layer = structure[_stack_of(match)][int(match["layer"])].find(found[1])
             heads, total = (len(sub_layer.heads), sub_layer.total) if sub_layer and sub_layer.heads else (1, 1)
             rows = tensor.shape[0] // (3 if found[2] == "in_proj_weight" else 1)
@@ -209,14 +210,13 @@ def slice_state_dict(state_dict: Mapping, plan: Plan) -> dict:
     changed = [stack for stack, part in plan.stacks.items() if len(part.layers) < part.depth]
     for key, value in without_importance(state_dict, changed).items():
         match = _LAYER_KEY.fullmatch(key)
-        stack = _stack_of(match) if match and match["tail"] else None
-        if stack in renumbered:
+        if match and match["tail"] and (stack := _stack_of(match)) in renumbered:
             number, name = int(match["layer"]), _sub_layer_of(match)
             part = plan.stacks[stack]
             full, keep = part.full[number].find(name), part.keep[number].find(name)
             if number not in renumbered[stack] or (full and not keep):
                 continue
-            if full != keep:
+            if full and keep and full != keep:
                 value = _with_heads(match["tail"], value, full, keep)
             key = f"{match['head']}{renumbered[stack][number]}{match['tail']}"
         sliced[key] = value

@@ -5,12 +5,12 @@ from fairseq.tasks.translation import TranslationTask
 
 from ..base.errors import UserError
 
-_ALWAYS = dict.fromkeys(("bsz", "loss", "num_updates", "wpb", "wps"))
+_ALWAYS: dict[str, str | None] = dict.fromkeys(("bsz", "loss", "num_updates", "wpb", "wps"))
 # fairseq's criterions by name, and the metrics that each gives with the setting that it takes, if it takes one.
-_LANGUAGE = {"nll_loss": None, "ppl": None}
+_LANGUAGE: dict[str, str | None] = {"nll_loss": None, "ppl": None}
 _SUMMED = {**_LANGUAGE, "nll_loss": "sentence_avg"}  # else it is the loss
 _SMOOTHED = {**_LANGUAGE, **dict.fromkeys(("accuracy", "n_correct", "total"), "report_accuracy")}
-_CRITERIONS = {
+_CRITERIONS: dict[str, dict[str, str | None]] = {
     "adaptive_loss": _SUMMED,
     "cross_entropy": _SUMMED,
     "label_smoothed_cross_entropy": _SMOOTHED,
@@ -29,12 +29,12 @@ _HOOKS = ("reduce_metrics", "valid_step", "post_validate", "aggregate_logging_ou
 _TASKS = {FairseqTask: {}, TranslationTask: {"bleu": "eval_bleu"}}
 
 
-def _of_task(task) -> dict[str, str] | None:
+def _of_task(task) -> dict[str, str | None] | None:
     """The metrics of a task, each with the setting that it takes; None where that can't be known.
 
     A class that logs metrics says which in ``metric_settings``.
     """
-    found = {}
+    found: dict[str, str | None] = {}
     for cls in type(task).__mro__:
         settings = vars(cls).get("metric_settings", _TASKS.get(cls))
         if settings is None and any(name in vars(cls) for name in _HOOKS):
@@ -70,7 +70,8 @@ def check_best_metric(run, task, model) -> None:
     if criterion == "sentence_prediction" and run.criterion.regression_target:
         given.discard("accuracy")
     if metric not in given:
-        flag = f" without --{settings[metric].replace('_', '-')}" if settings.get(metric) else ""
+        setting = settings.get(metric)
+        flag = f" without --{setting.replace('_', '-')}" if setting else ""
         raise UserError(
             f"--best-checkpoint-metric {metric}: validation doesn't give it{flag}; it gives {', '.join(sorted(given))}"
         )

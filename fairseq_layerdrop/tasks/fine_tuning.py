@@ -47,7 +47,7 @@ def begin_training(run, cfg, plan: Plan | None) -> list[dict]:
         if had and not has:
             raise UserError("no decoder layer keeps its encoder_attn, so the encoder could not be trained")
         lost_heads = any(part.heads for layers in plan.pruned.values() for layer in layers for part in layer)
-        if lost_heads and getattr(cfg, "quant_noise_pq", 0):
+        if lost_heads and getattr(cfg, "quant_noise_pq", None):
             raise UserError("a model without some of its heads doesn't train with --quant-noise-pq; leave it out")
         set_plan(cfg, plan)
         if getattr(cfg, "prune_layers", None) is not None:  # a namespace has the whole command line

@@ -14,7 +14,7 @@ from .rouge_validation import RougeConfig, RougeValidation
 
 @dataclass
 class LayerDropSummarizationConfig(RougeConfig):
-    eval_rouge_tokenizer: Optional[ChoiceEnum(ROUGE_TOKENIZERS)] = field(
+    eval_rouge_tokenizer: Optional[ChoiceEnum(ROUGE_TOKENIZERS)] = field(  # type: ignore[valid-type]
         default=None,
         metadata={"help": "ROUGE's words: english, of a to z, with stems (the default), or unicode, of any script"},
     )
@@ -24,7 +24,7 @@ class LayerDropSummarizationConfig(RougeConfig):
 class LayerDropSummarizationTask(RougeValidation, PrunableTask, TranslationTask):
     """Summarization, scored as CNN/DailyMail is: ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum``."""
 
-    metric_settings: ClassVar = {"rougeLsum": "eval_rouge"}
+    metric_settings: ClassVar[dict[str, str]] = {"rougeLsum": "eval_rouge"}
 
     @property
     def rouge_metric(self):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from fairseq.criterions import FairseqCriterion
 from fairseq.logging import metrics
 from torch.nn import functional
 
@@ -25,7 +26,7 @@ class _Call:
     output: tuple
 
 
-def _heard(model, criterion, sample):
+def _heard(model, criterion, sample) -> tuple[tuple, _Call]:
     """What *criterion* returns, and the one call of *model* that it made.
 
     Raises:
@@ -87,7 +88,7 @@ class Lesson:
         logged: what the passes tell, as a criterion does: sums over the sample.
     """
 
-    criterion: object
+    criterion: FairseqCriterion
     layers: Mapping[str, LayerDropModuleList]
     depth: int
     students: Sequence[Draw]
@@ -120,14 +121,14 @@ class Lesson:
 
     def teach(self, draw: Draw, model, sample):
         """The sub-network *draw* learns from the whole network, and from the labels if it is to."""
-        share, loss = 1 / len(self.students), 0.0
+        share = 1 / len(self.students)
         with skipping(self.layers, draw):
             if self.labels:
                 (label_loss, *_), call = _heard(model, self.criterion, sample)
                 output, loss = call.output, self.labels * label_loss
                 self.logged["student_loss"] += share * label_loss.detach()
             else:
-                output = model(*self.call.args, **self.call.kwargs)
+                output, loss = model(*self.call.args, **self.call.kwargs), 0.0
         self.logged["student_kept"] += kept_share(self.layers, draw, self.depth)
         if self.weight:
             divergence = self._divergence(model, output[0].flatten(0, -2))

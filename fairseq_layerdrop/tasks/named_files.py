@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fairseq.file_io import PathManager
 from fairseq.utils import split_paths
-from omegaconf import OmegaConf
 
 from ..base.errors import UserError
+from ..surgery.config import config_as_dict
 
 # What fairseq-train goes on from.
 LAST = "checkpoint_last.pt"
@@ -81,7 +81,7 @@ def check_named_files(run) -> None:
         settings = run.get(section)
         if settings is None or (section == "common_eval" and in_parts):
             continue
-        values = vars(settings) if isinstance(settings, Namespace) else OmegaConf.to_container(settings)
+        values = vars(settings) if isinstance(settings, Namespace) else config_as_dict(settings)
         for name in names:
             given = values.get(name)
             for path in split_paths(given) if given and given != "???" else ():

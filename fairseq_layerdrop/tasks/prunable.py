@@ -103,7 +103,7 @@ class PrunableTask(WholeSubsets):
 
     learns_rates = True  # it tells the loss, which --decoder-layerdrop-learned needs
     teaching: Teaching | None = None
-    metric_settings: ClassVar = {}  # what it logs of sub-networks is of training alone
+    metric_settings: ClassVar[dict[str, str]] = {}  # what it logs of sub-networks is of training alone
 
     @classmethod
     def add_args(cls, parser):

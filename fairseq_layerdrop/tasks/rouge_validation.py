@@ -3,8 +3,9 @@
 import json
 from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import ClassVar, Optional
 
+from fairseq.data import Dictionary
 from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 
@@ -40,7 +41,9 @@ class RougeValidation:
     rougeL --maximize-best-checkpoint-metric`` keeps the best.
     """
 
-    metric_settings = dict.fromkeys(("rouge1", "rouge2", "rougeL"), "eval_rouge")
+    cfg: RougeConfig
+    target_dictionary: Dictionary
+    metric_settings: ClassVar[dict[str, str]] = dict.fromkeys(("rouge1", "rouge2", "rougeL"), "eval_rouge")
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)

@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class TeachingConfig(FairseqDataclass):
     """Settings of every task."""
 
-    layerdrop_teacher: ChoiceEnum(["none", "self", "r_drop"]) = field(
+    layerdrop_teacher: ChoiceEnum(["none", "self", "r_drop"]) = field(  # type: ignore[valid-type]
         default="none",
         metadata={
             "help": "self: in each update the whole network learns from the labels, and the sub-network that LayerDrop "
@@ -64,7 +64,9 @@ class TeachingConfig(FairseqDataclass):
     )
 
 
-_DEFAULTS = {item.name: item.default for item in fields(TeachingConfig) if item.name.startswith("layerdrop_")}
+_DEFAULTS: dict[str, Any] = {
+    item.name: item.default for item in fields(TeachingConfig) if item.name.startswith("layerdrop_")
+}
 
 
 def skips_of(plan: StackPlan, layers: Sequence[torch.nn.Module]) -> list[Skips]:
@@ -108,7 +110,7 @@ class Teaching:
         UserError: a setting is wrong, or settings exclude each other.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings) -> None:
         given = {name: getattr(settings, name, default) for name, default in _DEFAULTS.items()}
         self.weight = given["layerdrop_teacher_weight"]
         self.temperature = given["layerdrop_teacher_temperature"]

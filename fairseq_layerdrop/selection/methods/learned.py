@@ -1,6 +1,7 @@
 """Data Driven Pruning (Fan, Grave & Joulin 2020, section 3.2.2): what the training has learned."""
 
 from ...base.errors import UserError
+from ...plan import Unit
 from ..orders import one_shot
 from ..problem import Selection, SelectionProblem
 
@@ -21,9 +22,9 @@ def learned(problem: SelectionProblem) -> Selection:
             f"this model has no learned importances of its {missing[0]} layers; train it with "
             f"--{missing[0]}-layerdrop-learned, or take another --method"
         )
-    scores = {
-        (stack, number, None): score * len(scores)
-        for stack, scores in importance.items()
-        for number, score in enumerate(scores)
+    scores: dict[Unit, float] = {
+        (stack, number, None): share * len(shares)
+        for stack, shares in importance.items()
+        for number, share in enumerate(shares)
     }
     return Selection(tuple(one_shot(scores, problem.budget)))
