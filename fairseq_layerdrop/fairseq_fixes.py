@@ -5,12 +5,12 @@ functions; the function as it was is the wrapper's ``__wrapped__``.
 """
 
 import functools
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from fairseq.file_io import PathManager
 from fairseq.models.ema import ema
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from .base.errors import UserError
 from .models import LayerDropRobertaModel, LayerDropTransformerLanguageModel, LayerDropTransformerModel
+from .numpy_fixes import count_in_integers, gives_interpolation, lower_percentiles, refuse_wrapped
 from .plan import parse
 from .surgery.checkpoint_file import load_checkpoint
 from .surgery.config import IMPORTANCE_SETTING
@@ -55,10 +55,10 @@ class Fix:
     name: str
     owner: object
     function: str
-    wrap: Callable[[Callable], Callable]
+    wrap: Callable[[Any], Any]
     why: str
     issue: str = ""
-    needed: Callable[[Callable], bool] = lambda function: True
+    needed: Callable[[Any], bool] = lambda function: True
 
 
 def _load_for_pruning(load):
@@ -187,46 +187,6 @@ def _of_several_names(tensors: Mapping) -> list[str]:
     return [same[0] for same in names.values() if len(same) > 1]
 
 
-def _lower_percentiles(function):
-    """``get_buckets`` with ``method=`` for the name that numpy no longer knows."""
-
-    @functools.wraps(function)
-    def get_buckets(sizes, num_buckets):
-        return np.unique(np.percentile(sizes, np.linspace(0, 100, num_buckets + 1), method="lower")[1:])
-
-    return get_buckets
-
-
-def _count_in_integers(finalize):
-    """``MMapIndexedDatasetBuilder.finalize`` that counts the places of sentences in Python's integers."""
-
-    @functools.wraps(finalize)
-    def finalize_in_integers(self, index_file):
-        self._sizes = [int(size) for size in self._sizes]
-        finalize(self, index_file)
-
-    return finalize_in_integers
-
-
-def _refuse_wrapped(read):
-    """``MMapIndexedDataset._do_init`` that refuses an index whose places were counted in too few bits."""
-
-    @functools.wraps(read)
-    def read_index(self, path):
-        read(self, path)
-        if (self._index._pointers < 0).any():
-            spoilt = "was spoilt by fairseq-preprocess with --workers under NumPy 2: its offsets are negative"
-            raise UserError(f"{path}.idx {spoilt}; make the data anew, with --user-dir")
-
-    return read_index
-
-
-def _gives_interpolation(function: Callable) -> bool:
-    """Whether a function gives :func:`numpy.percentile` an argument that this numpy lacks."""
-    name = "interpolation"
-    return name in str(function.__code__.co_consts) and name not in inspect.signature(np.percentile).parameters
-
-
 def _trusts_torch(function: Callable) -> bool:
     """Whether a function leaves to torch what :func:`torch.load` may unpickle."""
     return "weights_only" not in str(function.__code__.co_consts)
@@ -269,20 +229,20 @@ FIXES = (
     ),
     *(
         Fix(
-            "numpy-percentile", module, "get_buckets", _lower_percentiles,
+            "numpy-percentile", module, "get_buckets", lower_percentiles,
             "Since NumPy 2.4 --num-batch-buckets fails: numpy.percentile lost the name of an argument.",
-            needed=_gives_interpolation,
+            needed=gives_interpolation,
         )
         for module in (data_utils, bucket_pad_length_dataset)
     ),
     Fix(
-        "preprocess-offsets", MMapIndexedDatasetBuilder, "finalize", _count_in_integers,
+        "preprocess-offsets", MMapIndexedDatasetBuilder, "finalize", count_in_integers,
         "With NumPy 2, fairseq-preprocess --workers counts in 32 bits: beyond 2 GiB of data, offsets become negative, "
         "and the data is spoilt without an error.",
         needed=lambda _: (np.int32(1) * 1).dtype == np.int32,
     ),
     Fix(
-        "read-offsets", MMapIndexedDataset, "_do_init", _refuse_wrapped,
+        "read-offsets", MMapIndexedDataset, "_do_init", refuse_wrapped,
         "Data that was spoilt so is read without an error.",
     ),
 )  # fmt: skip

@@ -34,7 +34,8 @@ TOP = {
     "__init__": {"register", "version"},
     "__main__": {"cli"},
     "register": {"fairseq_fixes", "models", "tasks"},
-    "fairseq_fixes": {"base", "models", "plan", "surgery", "tasks"},
+    "fairseq_fixes": {"numpy_fixes", "base", "models", "plan", "surgery", "tasks"},
+    "numpy_fixes": {"base"},
     "version": set(),
 }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def unreadable(path, error: Exception) -> CheckpointError:
     name = refused_type(error)
     if name is not None:
         return CheckpointError(f"{path} holds more than data, {name}: loading it could run code; refused")
-    if "Unsupported operand" in str(error):
+    if "Unsupported operand" in str(error) and zipfile.is_zipfile(path):
         return CheckpointError(
             f"{path} is damaged, or was saved with another pickle_protocol than torch.save's own, 2, the only one that "
             "is read safely"

@@ -126,7 +126,7 @@ class TestEvalRouge:
     @pytest.mark.parametrize(
         "flags, words",
         [
-            ((), "--eval-rouge: rouge-score knows no letters but a to z"),
+            ((), "--eval-rouge: rouge-score knows only a to z and 0 to 9"),
             (("--eval-rouge-remove-bpe", "subword_nmt"), "give --eval-rouge-remove-bpe sentencepiece"),
         ],
     )

@@ -1,6 +1,7 @@
 """Pruned models equal full models whose dropped layers are skipped, bit for bit."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -200,7 +201,11 @@ def test_log_line(caplog, text, chunks):
         pruned = build_pruned(build, cfg, parse(text))
         pruned.load_state_dict({key: tensor.clone() for key, tensor in full.state_dict().items()})
     before, after = (sum(p.numel() for p in model.parameters()) for model in (full, pruned))
-    [line] = [record.message for record in caplog.records if "pruned" in record.message]
+    line, as_json = [record.message for record in caplog.records if "pruned" in record.message]
+    assert json.loads(as_json.removeprefix("pruned layers as JSON: "))["parameters"] == {
+        "before": before,
+        "after": after,
+    }
     assert line == f"pruned layers: kept {pruned.prune_plan}; {before:,} parameters before, {after:,} after"
     if text == "decoder=keep:0,2":
         assert "kept encoder 4 of 4 layers (0-3), decoder 2 of 4 layers (0,2); " in line
