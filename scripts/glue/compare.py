@@ -229,7 +229,7 @@ class Comparison:
                 run_command(log, "fairseq-train", *self.flags(run, save_dir), hold=[lock])
                 row = self.row(run, save_dir / "checkpoint_last.pt")
                 add_row(self.rows, row)
-                print(row.to_json(), flush=True)
+                print(json.dumps(row.record), flush=True)
                 self.write()
             shutil.rmtree(save_dir, ignore_errors=True)
 
