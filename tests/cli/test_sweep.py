@@ -150,21 +150,26 @@ class TestTranslation:
         program = Path(sys.executable).with_name("fairseq-layerdrop")
         process = subprocess.Popen([program, *map(str, words)], env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
 
-        def measures(pid):
+        def children(pid):
             try:
-                return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()  # empty when it has ended
+                return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            except (FileNotFoundError, ProcessLookupError):  # it has ended
+                return []
+
+        def runs(pid):
+            try:
+                return bool(Path(f"/proc/{pid}/cmdline").read_text())  # empty when it has ended
             except (FileNotFoundError, ProcessLookupError):
                 return False
 
         measuring = []
-        while not measuring:
+        while not measuring:  # a fork of the process that has imported fairseq
             assert process.poll() is None
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            measuring = list(filter(measures, children))
+            measuring = [pid for child in children(process.pid) for pid in children(child)]
             time.sleep(0.05)
         process.kill()
         process.wait()
-        while any(map(measures, measuring)):
+        while any(map(runs, measuring)):
             time.sleep(0.05)
 
     def test_report_and_pictures(self, folder):
