@@ -190,8 +190,10 @@ class TestAverages:
 @NEEDS_FAIRSEQ_MAIN
 def test_quiet(translation_data, tmp_path):
     """Users can do nothing about how fairseq calls hydra and PyTorch; who asks for warnings sees them."""
-    for number, (asked, told) in enumerate((({}, False), ({"PYTHONWARNINGS": "default"}, True))):
-        done = train_translation(translation_data, tmp_path / f"{number}", 1, PYTHONPATH=str(ROOT), **asked)
+    for number, (asked, told) in enumerate((("", False), ("default", True))):
+        done = train_translation(
+            translation_data, tmp_path / f"{number}", 1, PYTHONPATH=str(ROOT), PYTHONWARNINGS=asked
+        )
         for word in ("Warning", "hydra.experimental", "pin_memory' argument", "DEBUG:hydra"):
             assert (word in said(done)) == (told and word != "DEBUG:hydra"), word
 

@@ -16,6 +16,7 @@ from fairseq.data import Dictionary, data_utils
 from fairseq_layerdrop.reports.glue_table import FULL, RANDOM, Run, add_row, read_rows
 from fairseq_layerdrop.surgery.checkpoint_file import load_checkpoint, save_checkpoint
 from tests.commands import NEEDS_FAIRSEQ_MAIN, ROOT, run
+from tests.markdown import lines_of
 from tests.test_scripts import environment, script
 
 pytest.importorskip("sklearn")
@@ -146,8 +147,9 @@ def test_comparison_goes_on_after_a_kill(prepared, checkpoint):
     assert not list((prepared / TASK / "runs").glob("*/"))
     logs = [log.read_text() for log in (prepared / TASK / "logs").iterdir()]
     assert len(logs) == 4 and all(log.startswith(f"# fairseq-train {prepared / TASK}/data-bin ") for log in logs)
-    table = (prepared / TASK / "result.md").read_text()
-    assert table.startswith("GLUE, MRPC, dev, SMOKE\n") and "| small_layerdrop | top | 5 | " in table
+    table = lines_of((prepared / TASK / "result.md").read_text())
+    assert table[0] == "GLUE, MRPC, dev, SMOKE"
+    assert any(line.startswith("| small_layerdrop | top | 5 | ") for line in table)
     told = json.loads((prepared / TASK / "result.json").read_text())
     assert told["majority"] == {"accuracy": 50.0, "F1": 0.0} and len(told["means"]) == 4
     done = script("glue/compare.sh", checkpoint, TASK, check=False, **{**given, "LR": 0.002})

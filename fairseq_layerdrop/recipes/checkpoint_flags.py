@@ -15,11 +15,12 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
+from ..base.configs import config_as_dict
 from ..base.errors import UserError
 from ..plan import parse
 from ..running.loading import import_user_dir
 from ..surgery.checkpoint import Checkpoint
-from ..surgery.config import SUBLAYERS_SETTING, complete_architecture, config_as_dict
+from ..surgery.config import SUBLAYERS_SETTING, complete_architecture
 from ..surgery.export import pruned_settings
 from ..tasks import LAST, PrunableTask, prunable_task
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
+from ..base.configs import config_as_dict
 from ..base.errors import UserError
-from ..surgery.config import config_as_dict
 from .settings import FLAGS, known_settings
 
 

@@ -51,11 +51,6 @@ def settings_as_dict(settings) -> dict:
     return dict(settings) if isinstance(settings, Mapping) else vars(settings)
 
 
-def config_as_dict(config, **options) -> dict:
-    """What omegaconf's ``to_container`` makes of a mapping."""
-    return OmegaConf.to_container(config, **options)  # type: ignore[return-value]
-
-
 def architecture_of(cfg) -> str | None:
     """Name of the architecture that a model's configuration is for."""
     return getattr(cfg, "_name", None) or getattr(cfg, "arch", None)

@@ -7,8 +7,8 @@ from pathlib import Path
 from fairseq.file_io import PathManager
 from fairseq.utils import split_paths
 
+from ..base.configs import config_as_dict
 from ..base.errors import UserError
-from ..surgery.config import config_as_dict
 
 # What fairseq-train goes on from.
 LAST = "checkpoint_last.pt"
