@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_layerdrop.analysis.point import MeasureSettings, measure_point
 from fairseq_layerdrop.base.errors import UserError
 from fairseq_layerdrop.plan import read_plan
 from tests.commands import (
+    LAYERDROP_TRANSLATION,
     TRANSLATION,
     USER_DIR,
     ends_in_one_line,
@@ -143,3 +146,17 @@ class TestEvalRouge:
             "--arch", "layerdrop_transformer_tiny", *TRANSLATION, "--eval-rouge", "--save-dir", tmp_path, check=False,
         )  # fmt: skip
         ends_in_one_line(done, "the dictionary has no subwords that sentencepiece joins; say what does, or none")
+
+
+def test_eval_bleu_of_subwords_is_told(data, translation_data, caplog):
+    """fairseq would score them as words; of words, and where they are joined, there is nothing to tell."""
+    for folder, flags, told in (
+        (data, (), "--eval-bleu scores subwords as words; give --eval-bleu-remove-bpe sentencepiece"),
+        (data, ("--eval-bleu-remove-bpe", "sentencepiece"), None),
+        (translation_data, (), None),
+    ):
+        caplog.clear()
+        given = [str(folder), *LAYERDROP_TRANSLATION, "--arch", "layerdrop_transformer_tiny", "--eval-bleu", *flags]
+        training = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), given))
+        tasks.setup_task(training.task).build_model(training.model)
+        assert [record.message for record in caplog.records if "--eval-bleu" in record.message] == [told] * bool(told)
